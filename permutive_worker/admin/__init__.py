@@ -1,0 +1,1 @@
+"""The admin server: metrics, probes and status over HTTP, for machines and for people."""

@@ -1,0 +1,1 @@
+"""Commands, flags, signals, logging and progress: the only room that touches the process."""

@@ -1,0 +1,83 @@
+"""`permutive-worker`: the commands, each imported when it is called, and what every end of it exits with."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+from permutive_worker import __version__
+from permutive_worker.errors import UsageError, WorkerError
+
+# Where each command lives: module and name. Importing all of them would triple the start-up time.
+COMMANDS: Final = {
+    "run": ("permutive_worker.cli.run", "run"),
+    "replay": ("permutive_worker.cli.replay", "replay"),
+    "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
+    "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
+    "demo": ("permutive_worker.cli.demo", "demo"),
+}
+
+_EPILOG: Final = """\b
+Try it without a key:
+  permutive-worker demo
+
+\b
+For real:
+  export PERMUTIVE_API_KEY_FILE=/run/secrets/permutive
+  permutive-worker run --rate 500 jobs.ndjson.gz
+"""
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.command(cls=Commands, epilog=_EPILOG)
+@click.version_option(__version__, prog_name="permutive-worker")
+def cli() -> None:
+    """Deliver identify and segmentation jobs to the Permutive API, without losing a line."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit; see the README for the exit codes."""
+    try:
+        code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        click.echo(help_wanted.format_message())
+        code = 0
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.Abort:
+        code = 130
+    except click.ClickException as error:
+        code = _told(error)
+    except WorkerError as error:
+        click.echo(f"permutive-worker: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        code = 0
+        # Nobody reads stdout any more; the interpreter must not complain of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: click.ClickException) -> int:
+    """Say what is wrong with the command line in one line; click's own exit code would be 2."""
+    context = getattr(error, "ctx", None)
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    click.echo(f"permutive-worker: {error.format_message()}{hint}", err=True)
+    return error.exit_code if error.exit_code not in (1, 2) else UsageError.exit_code

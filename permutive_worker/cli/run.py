@@ -1,0 +1,39 @@
+"""`permutive-worker run`."""
+
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from permutive_worker.cli.options import settings_from_options, settings_options
+from permutive_worker.cli.process import run_to_exit
+from permutive_worker.credentials import load_keyring
+from permutive_worker.worker import Worker
+
+_EPILOG: Final = """\b
+Examples:
+  permutive-worker run jobs.ndjson.gz                  a file, as fast as the API allows
+  permutive-worker run --rate 500 'exports/*.ndjson'   many files, 500 requests a second
+  zcat jobs.gz | permutive-worker run --results done.ndjson
+
+\b
+The key comes from PERMUTIVE_API_KEY_FILE, PERMUTIVE_API_KEY or PERMUTIVE_APPLICATION_CREDENTIALS.
+Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the README for all.
+"""
+
+
+@click.command("run", epilog=_EPILOG)
+@click.argument("inputs", nargs=-1, metavar="[INPUT …]")
+@settings_options
+def run(inputs: tuple[str, ...], **options: Any) -> int:
+    """Deliver the lines of INPUT: - (stdin, the default), files, globs or directories.
+
+    A directory means its *.ndjson, *.jsonl and *.json, also gzipped. One line is one job.
+    """
+    settings = settings_from_options(options, os.environ)
+    keyring = load_keyring(os.environ)
+    chosen = inputs or ("-",)
+    if chosen == ("-",) and sys.stdin is not None and sys.stdin.isatty():
+        click.echo("permutive-worker: reading jobs from this terminal; Ctrl-D ends them", err=True)
+    return run_to_exit(settings, keyring, lambda: Worker(settings, chosen, keyring=keyring))

@@ -1,0 +1,39 @@
+"""The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
+
+from permutive_worker.config.address import proxy_from_environment
+from permutive_worker.config.key import Key
+from permutive_worker.config.layers import unknown_name
+from permutive_worker.config.settings import (
+    KEYS,
+    Admin,
+    Delivery,
+    Guard,
+    Http,
+    Input,
+    Loaded,
+    Log,
+    Output,
+    RateLimit,
+    Settings,
+    load_settings,
+    load_with_origins,
+)
+
+__all__ = [
+    "KEYS",
+    "Admin",
+    "Delivery",
+    "Guard",
+    "Http",
+    "Input",
+    "Key",
+    "Loaded",
+    "Log",
+    "Output",
+    "RateLimit",
+    "Settings",
+    "load_settings",
+    "load_with_origins",
+    "proxy_from_environment",
+    "unknown_name",
+]

@@ -1,0 +1,131 @@
+"""Runs intake, senders and settler to the end of the input, or to a stop, and leaves nothing behind.
+
+The end is an ordered list, with the reasons:
+
+    1. the source is interrupted        nothing new comes in; what was read and not looked at is returned
+    2. the lanes are closed             nothing new goes out; everything that waits is returned
+    3. what is in flight is awaited     at most `drain_seconds`: its answers are worth more than a retry
+    4. the senders are cancelled        whatever is still in flight is returned, counted as ambiguous
+    5. the settler empties              every outcome is durable before its line is settled
+    6. the source is flushed            acknowledgements reach it last, when everything else is safe
+
+A run that reaches the end of its input passes the same list with nothing to return.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from permutive_worker.delivery.intake import Intake
+from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.sender import Sender
+from permutive_worker.delivery.settler import Settler
+from permutive_worker.delivery.stop import Stop
+from permutive_worker.model import End
+from permutive_worker.ports import Source
+from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.logs import logger
+
+
+class Pipeline:
+    """Everything it runs is given to it; it makes tasks and ends them."""
+
+    def __init__(
+        self,
+        source: Source,
+        intake: Intake,
+        senders: Sequence[tuple[Lane, Sender]],
+        settler: Settler,
+        stop: Stop,
+        counts: Counts,
+        drain_seconds: float,
+    ) -> None:
+        self._source = source
+        self._intake = intake
+        self._senders = senders
+        self._lanes = [lane for lane, _ in senders]
+        self._settler = settler
+        self._stop = stop
+        self._counts = counts
+        self._drain_seconds = drain_seconds
+        self._changed = asyncio.Event()
+        self.draining = False
+
+    async def run(self) -> None:
+        """Return when every line that was read has ended and is settled.
+
+        Cancellation: as a stop that does not wait for what is in flight.
+        """
+        self._stop.on_request = self.look
+        for lane in self._lanes:
+            lane.on_room = self._intake.wake
+        async with asyncio.TaskGroup() as group:
+            settling = group.create_task(self._settler.run())
+            reading = group.create_task(self._guarded(self._read()))
+            sending = [
+                group.create_task(self._guarded(sender.run()))
+                for lane, sender in self._senders
+                for _ in range(lane.gate.max_in_flight)
+            ]
+            settling.add_done_callback(lambda _: self.look())
+            try:
+                await self._until(lambda: self._stop.requested or self._is_done())
+            except asyncio.CancelledError:
+                self._stop.hurry()
+                raise
+            finally:
+                await self._drain(reading)
+                await self._finish(sending, settling)
+        await self._source.flush()
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A bug outside a job ends the run, but only after what is done is settled."""
+        try:
+            await work
+        except Exception as bug:  # noqa: BLE001  (told by the stop, ends the run with 1)
+            logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
+            self._stop.request(error=bug)
+
+    async def _read(self) -> None:
+        try:
+            await self._intake.run()
+        finally:
+            self.look()
+
+    async def _drain(self, reading: asyncio.Task[None]) -> None:
+        self.draining = True
+        self._source.interrupt()
+        self._intake.wake()
+        await reading
+        for lane in self._lanes:
+            for entry in lane.close():
+                entry.end = End.RETURNED
+                self._settler.put(entry)
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._until(self._nothing_in_flight)
+        except TimeoutError:
+            logger().warning("drain.timed_out", drain_seconds=self._drain_seconds)
+
+    async def _finish(self, sending: Sequence[asyncio.Task[None]], settling: asyncio.Task[None]) -> None:
+        for task in sending:
+            task.cancel()
+        await asyncio.wait(sending)
+        await self._until(lambda: self._settler.settling == 0 or settling.done())
+        settling.cancel()
+
+    def look(self) -> None:
+        """Something changed that `run` may wait for: a group settled, a stop, an attempt that landed."""
+        self._intake.wake()
+        self._changed.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _is_done(self) -> bool:
+        return self._intake.ended and self._counts.read == self._counts.ended
+
+    def _nothing_in_flight(self) -> bool:
+        return self._stop.hurried or all(lane.gate.in_flight == 0 for lane in self._lanes)

@@ -1,0 +1,151 @@
+"""Takes a job from its lane, sends one attempt, and hands on what came of it.
+
+A few long-lived tasks run `Sender.run`; no task, lock, timer or log line is made for a job.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.ruling import Policy, rule
+from permutive_worker.errors import TransportError
+from permutive_worker.model import Action, Attempt, End, Entry, ErrorDetail, Reason, Response, Verdict
+from permutive_worker.ports import Clock, Destination, Wire
+from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.logs import logger
+
+KEPT_ATTEMPTS: Final = 5  # of the first, and of the last, that failed
+KEPT_BYTES: Final = 512  # of the last answer while the job waits for its next attempt
+
+
+class Sender:
+    """What all the senders of one lane share."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        wire: Wire,
+        destination: Destination,
+        counts: Counts,
+        policy: Policy,
+        clock: Clock,
+        on_end: Callable[[Entry], None],
+        on_trouble: Callable[[Lane, Verdict], None],
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_end` gets each entry that has ended; `on_trouble` each halt and throttle of the lane."""
+        self._lane = lane
+        self._wire = wire
+        self._destination = destination
+        self._counts = counts
+        self._policy = policy
+        self._clock = clock
+        self._now = clock.monotonic
+        self._on_end = on_end
+        self._on_trouble = on_trouble
+        self._dice = dice
+
+    async def run(self) -> None:
+        """Send until cancelled. Cancellation: a job in hand is returned, a waiting sender has none."""
+        lane = self._lane
+        while True:
+            entry = lane.next(self._now())
+            if isinstance(entry, float):
+                entry = await lane.turn()
+            await self._attempt(entry)
+
+    async def _attempt(self, entry: Entry) -> None:
+        assert entry.job is not None  # noqa: S101  (only jobs reach a lane)
+        entry.sent_at = self._now()
+        entry.attempts += 1
+        response: Response | None = None
+        try:
+            request = self._destination.request(entry.job, entry.part)
+            response = await self._wire.send(request)
+            verdict = self._destination.judge(request, response, self._clock.utc_now())
+        except TransportError as error:
+            self._counts.request_errors[error.kind] += 1
+            verdict = self._destination.judge_failure(error.kind, sent=error.sent)
+        except asyncio.CancelledError:
+            self._cut_short(entry)
+            raise
+        except Exception as bug:  # noqa: BLE001  (a bug on one job is that job's dead letter)
+            self._fail_inside(entry, bug)
+            return
+        self._conclude(entry, verdict, response)
+
+    def _conclude(self, entry: Entry, verdict: Verdict, response: Response | None) -> None:
+        now = self._now()
+        breaker_closed = self._lane.gate.breaker.state == "closed"
+        self._lane.gate.heard(verdict, entry.sent_at, now)
+        if response is not None:
+            self._counts.kinds[entry.kind].answered(response.status, now - entry.sent_at)
+        if verdict.action is Action.DELIVERED:
+            self._lane.delivered = True
+        else:
+            self._note_trouble(entry, verdict, now)
+        ruling = rule(entry, verdict, self._policy, breaker_closed=breaker_closed, now=now, dice=self._dice())
+        entry.response = response or entry.response
+        entry.failures += ruling.counted
+        if ruling.end is not None:
+            self._end(entry, ruling.end, ruling.reason, verdict.error)
+        elif self._lane.closed and verdict.action is not Action.DELIVERED:
+            self._end(entry, End.RETURNED, None, verdict.error)
+        else:
+            self._go_on(entry, verdict, ruling.due)
+
+    def _go_on(self, entry: Entry, verdict: Verdict, due: float | None) -> None:
+        if verdict.action is Action.DELIVERED:
+            entry.part += 1
+            entry.failures = 0
+            if self._lane.closed:
+                self._end(entry, End.RETURNED, None, None)
+                return
+        else:
+            if verdict.action is not Action.HALT:
+                self._counts.retries[verdict.why] += 1
+            if entry.response is not None:
+                entry.response.body = entry.response.body[:KEPT_BYTES]
+        self._lane.again(entry, due)
+
+    def _end(self, entry: Entry, end: End, reason: Reason | None, error: ErrorDetail | None) -> None:
+        entry.end = end
+        entry.reason = reason
+        entry.error = error
+        self._lane.landed(entry)
+        self._on_end(entry)
+
+    def _note_trouble(self, entry: Entry, verdict: Verdict, now: float) -> None:
+        counts = self._counts
+        if verdict.action is Action.THROTTLED:
+            counts.throttled["none" if verdict.retry_after_seconds is None else "retry_after"] += 1
+        counts.ambiguous += verdict.ambiguous
+        self._remember(entry, verdict.status or None, verdict.why, now)
+        if verdict.action in (Action.HALT, Action.THROTTLED):
+            self._on_trouble(self._lane, verdict)
+            self._lane.on_room()
+
+    def _remember(self, entry: Entry, status: int | None, why: str, now: float) -> None:
+        if entry.trail is None:
+            entry.trail = []
+        elif len(entry.trail) == 2 * KEPT_ATTEMPTS:
+            del entry.trail[KEPT_ATTEMPTS]
+        seconds = round(now - entry.sent_at, 6)
+        error = None if status else why
+        entry.trail.append(Attempt(self._clock.utc_now(), seconds, status=status, error=error))
+
+    def _cut_short(self, entry: Entry) -> None:
+        """The stop did not wait for this attempt: it may have been taken."""
+        self._lane.gate.leave()
+        self._counts.ambiguous += 1
+        self._remember(entry, None, "cut", self._now())
+        self._end(entry, End.RETURNED, None, None)
+
+    def _fail_inside(self, entry: Entry, bug: Exception) -> None:
+        self._lane.gate.leave()
+        # Only the kind of error and where: its text may hold what the job holds.
+        logger().error("job.failed_inside", error=type(bug).__name__, position=entry.delivery.position)
+        detail = ErrorDetail("internal", f"a bug in the worker: {type(bug).__name__}")
+        self._end(entry, End.DEAD_LETTERED, Reason.INTERNAL, detail)

@@ -1,0 +1,89 @@
+"""What stands before every attempt of one set of credentials at one host.
+
+The order of the gates is written once, in `closed_seconds` and `permit_seconds`; the lane asks them
+in one synchronous call, so nothing changes between a check and a send. Jobs and calls of the
+client pass the same gate.
+"""
+
+import math
+from typing import Final
+
+from permutive_worker.control.breaker import Breaker
+from permutive_worker.control.halt import Halt
+from permutive_worker.model import Action, Verdict
+from permutive_worker.ports import Limiter
+
+NEEDS_LEASE: Final = -1.0  # an answer of `permit_seconds`: no time to wait, a lease to fetch
+
+
+class Gate:
+    """Halt, breaker, pause, place, permit."""
+
+    def __init__(self, max_in_flight: int, limiter: Limiter | None = None) -> None:
+        """No limiter: no rate is enforced."""
+        self.halt = Halt()
+        self.breaker = Breaker()
+        self.paused_until = -math.inf  # monotonic seconds
+        self.max_in_flight = max_in_flight
+        self.in_flight = 0
+        self.limiter = limiter
+
+    def __repr__(self) -> str:
+        return f"<Gate in_flight={self.in_flight}/{self.max_in_flight} {self.halt!r} {self.breaker!r}>"
+
+    def closed_seconds(self, now: float) -> float:
+        """0.0 if an attempt may start but for its permit, else the seconds to wait; inf: until woken."""
+        if self.halt.since is not None and (seconds := self.halt.closed_seconds(now)):
+            return seconds  # a refused key: nothing else matters
+        if seconds := self.breaker.closed_seconds(now):
+            return seconds  # the API is down: a pause or a place would not help
+        if self.paused_until > now:
+            return self.paused_until - now  # the API said when
+        if self.in_flight >= self.max_in_flight:
+            return math.inf  # somebody lands and wakes us
+        return 0.0
+
+    def permit_seconds(self, now: float) -> float:
+        """Spend a permit and return 0.0, or NEEDS_LEASE. Last, because it cannot be given back."""
+        if self.limiter is None or self.limiter.try_take(now):
+            return 0.0
+        return NEEDS_LEASE
+
+    def enter(self) -> None:
+        """An attempt starts."""
+        self.in_flight += 1
+        self.halt.started()
+        self.breaker.started()
+
+    def leave(self) -> None:
+        """The attempt was cut short and says nothing of the API."""
+        self.in_flight -= 1
+        self.halt.gave_up()
+        self.breaker.gave_up()
+
+    def heard(self, verdict: Verdict, sent_at: float, now: float) -> None:
+        """The attempt that was sent at `sent_at` is over: what its answer says of the API."""
+        self.in_flight -= 1
+        if verdict.action is Action.HALT:
+            self.halt.refused(now, sent_at, verdict.why)
+        elif verdict.status:
+            self.halt.accepted(sent_at)
+        else:
+            self.halt.gave_up()
+        if 0 < verdict.status < 500:
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed(now)
+        if verdict.action is Action.THROTTLED and verdict.retry_after_seconds is not None:
+            self.pause(now + verdict.retry_after_seconds)
+
+    def pause(self, until: float) -> None:
+        """Nothing new starts before `until`; a shorter pause never cuts a longer one."""
+        self.paused_until = max(self.paused_until, until)
+        if self.limiter is not None:
+            self.limiter.drop()
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether waiting jobs will leave soon: neither halted nor broken. (A pause is looked at by time.)"""
+        return not self.halt.halted and self.breaker.state == "closed"

@@ -1,0 +1,244 @@
+"""The plain wire: one attempt through `aiohttp.ClientSession.request`.
+
+Known of aiohttp 3.10 to 3.14: an answer that a server sends on an idle connection (a 408, say) is
+handed to the next request on it. Idle connections are dropped after 10 s to make that rare.
+"""
+
+import asyncio
+import base64
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from permutive_worker import __version__
+from permutive_worker.credentials import Credentials
+from permutive_worker.errors import TransportError, UnreachableError
+from permutive_worker.model import Request, Response
+
+MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
+KEEPALIVE_SECONDS: Final = 10  # shorter than any server's, or its close looks like a reset after sending
+SWEEP_SECONDS: Final = 0.1  # a late answer costs this much more; a timer per attempt costs 6 µs
+MAX_CACHED_URLS: Final = 64  # the paths without an id; parsing one costs 5 µs
+
+
+def open_session(max_connections: int, timeout_seconds: float) -> aiohttp.ClientSession:
+    """A session for the wires of all lanes: no cookies, no redirects, no `.netrc`, TLS verified.
+
+    aiohttp's jar would hand one user's cookie to the next, and `trust_env` would send `.netrc`
+    passwords to the API: proxies are passed explicitly instead. Must be called in a running loop.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=max_connections, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_SECONDS
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds),
+        trust_env=False,
+    )
+
+
+class _Call:
+    """One attempt under way."""
+
+    __slots__ = ("deadline", "late", "task")
+
+    def __init__(self, task: asyncio.Task[object], deadline: float) -> None:
+        self.task = task
+        self.deadline = deadline
+        self.late = False
+
+
+class Deadlines:
+    """One sweep over what is in flight instead of a timer for each attempt.
+
+    All deadlines are equally long, so insertion order is deadline order and a sweep looks at the
+    late ones only. A late call's task is cancelled; `PlainWire.send` turns that into a timeout.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._calls: dict[_Call, None] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> _Call:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (a wire is awaited by a task)
+        call = _Call(task, self._loop.time() + self._timeout_seconds)
+        self._calls[call] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        return call
+
+    def end(self, call: _Call) -> None:
+        del self._calls[call]
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for call in self._calls:
+            if call.deadline > now:
+                break
+            if not call.late:
+                call.late = True
+                call.task.cancel()
+        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._calls else None
+
+
+class PlainWire:
+    """A ports.Wire for one set of credentials at one host."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        credentials: Credentials,
+        *,
+        timeout_seconds: float,
+        proxy: str | None = None,
+    ) -> None:
+        """The key is looked up for each attempt, so a replaced one is used at once."""
+        self._session = session
+        self._base = URL(base_url)
+        self._credentials = credentials
+        self._headers = CIMultiDict(
+            {
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "Content-Type": "application/json",
+                "User-Agent": f"permutive-worker/{__version__}",
+            }
+        )
+        self._deadlines = Deadlines(timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._urls: dict[str, URL] = {}
+        self._proxy = URL(proxy).with_user(None) if proxy is not None else None
+        self._proxy_headers = _proxy_authorization(proxy)
+        if self._base.scheme == "http":  # the proxy reads this request; over TLS only the CONNECT before it
+            self._headers.update(self._proxy_headers)
+
+    def __repr__(self) -> str:
+        return f"<PlainWire {self._base.origin()}>"
+
+    async def send(self, request: Request) -> Response:
+        """Send one attempt; see `ports.Wire.send`.
+
+        Units: at most `timeout_seconds` + 0.1 s, connecting included.
+        """
+        call = self._deadlines.begin()
+        try:
+            return await self._exchange(request)
+        except asyncio.CancelledError:
+            if call.late and call.task.uncancel() == 0:
+                raise TransportError("timeout", sent=True) from None
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise _transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
+        finally:
+            self._deadlines.end(call)
+
+    async def _exchange(self, request: Request) -> Response:
+        answer = await self._session.request(
+            request.method,
+            self._url(request),
+            data=request.body or None,
+            headers=self._headers_for(request),
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers if self._proxy else None,
+        )
+        try:
+            body, truncated = await _read_body(answer)
+        except BaseException:
+            answer.close()
+            raise
+        return Response(answer.status, answer.headers, body, truncated=truncated)
+
+    def _headers_for(self, request: Request) -> CIMultiDict[str]:
+        if not request.key_in_query:
+            key = self._credentials.key
+            if self._headers.get("X-API-Key") != key:
+                self._headers["X-API-Key"] = key
+            return self._headers
+        headers = self._headers.copy()
+        headers.pop("X-API-Key", None)
+        return headers
+
+    def _url(self, request: Request) -> URL:
+        if request.key_in_query:
+            return self._join(request.path).update_query(k=self._credentials.key)
+        url = self._urls.get(request.path)
+        if url is None:
+            url = self._join(request.path)
+            if len(self._urls) < MAX_CACHED_URLS:
+                self._urls[request.path] = url
+        return url
+
+    def _join(self, path: str) -> URL:
+        return URL(str(self._base).rstrip("/") + path, encoded=True)
+
+    async def reach(self) -> None:
+        """Try once whether the host (or the proxy before it) takes connections.
+
+        Raises:
+            UnreachableError: it does not; one sentence that says where and why.
+        """
+        target = self._proxy or self._base
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                _, writer = await asyncio.open_connection(target.host, target.port)
+        except OSError as error:  # a timeout is one, too
+            reason = error.strerror or type(error).__name__
+            what = "proxy" if self._proxy else "API host"
+            raise UnreachableError(
+                f"the {what} {target.host}:{target.port} cannot be reached: {reason}"
+            ) from None
+        writer.close()
+
+
+async def _read_body(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """The body and whether it broke off; a status that was read decides, whatever happens to the body."""
+    content = answer.content
+    try:
+        body = await content.read(MAX_BODY_BYTES)
+        while not content.at_eof() and len(body) < MAX_BODY_BYTES:
+            body += await content.read(MAX_BODY_BYTES - len(body))
+    except (aiohttp.ClientError, OSError):
+        answer.close()
+        return b"", True
+    if content.at_eof():
+        return body, False
+    answer.close()
+    return body, True
+
+
+def _proxy_authorization(proxy: str | None) -> dict[str, str]:
+    """RFC 7617, from the user-info of the proxy's URL."""
+    url = URL(proxy or "")
+    if url.user is None:
+        return {}
+    token = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+    return {"Proxy-Authorization": f"Basic {token}"}
+
+
+def _transport_error(error: BaseException) -> TransportError:
+    """Translate at the border. Only what fails before the first byte is certainly not sent."""
+    match error:
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return TransportError("proxy", sent=False)
+        case aiohttp.ClientConnectorDNSError():
+            return TransportError("dns", sent=False)
+        case aiohttp.ClientSSLError():
+            return TransportError("tls", sent=False)
+        case aiohttp.ConnectionTimeoutError():
+            return TransportError("connect_timeout", sent=False)
+        case aiohttp.ClientConnectorError():
+            return TransportError("connect", sent=False)
+        case aiohttp.ServerDisconnectedError():
+            return TransportError("disconnected", sent=True)
+        case aiohttp.ServerTimeoutError() | TimeoutError():
+            return TransportError("timeout", sent=True)
+        case aiohttp.ClientOSError() | OSError():
+            return TransportError("reset", sent=True)
+    return TransportError("protocol", sent=True)

@@ -1,0 +1,139 @@
+"""The protocols between the rooms, on one screen."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from permutive_worker.model import Delivery, Entry, Job, Request, Response, Settlement, Verdict
+
+
+class Clock(Protocol):
+    """Time as an argument, so that tests can move it."""
+
+    def monotonic(self) -> float: ...
+
+    def utc_now(self) -> datetime: ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def utc_now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Source(Protocol):
+    """An input of lines.
+
+    Attributes:
+        kind: a metric label: stdin, file, memory …
+        finite: it has an end.
+        rereadable: a delivery settled with RETRY can be read again. Where it is False (pipes) the
+            worker writes such lines to the returned file before it settles them.
+    """
+
+    kind: str
+    finite: bool
+    rereadable: bool
+
+    async def open(self) -> None:
+        """Raise UsageError if an input is missing; read nothing yet."""
+        ...
+
+    async def receive(self, max_bytes: int) -> Sequence[Delivery]:
+        """Return the next deliveries in input order, waiting until there is at least one.
+
+        About `max_bytes` of lines at most, one line at least; `()` at the end of input, and ever after.
+        Called by one task at a time. Cancellation: safe, nothing that was read is lost.
+
+        Raises:
+            InputError: after all that could be read was returned.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Stop reading: `receive` returns what is in hand (a fragment is the last line), then `()`."""
+        ...
+
+    def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
+        """Hear what became of deliveries, each exactly once, in any order. Never waits, never raises."""
+        ...
+
+    async def flush(self) -> None:
+        """Make what was settled known to where it came from."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def bytes_read(self) -> int:
+        """Bytes of the inputs as stored (compressed) read so far."""
+        ...
+
+    def bytes_total(self) -> int | None:
+        """Bytes of all the inputs as stored, None where that cannot be known."""
+        ...
+
+
+class Wire(Protocol):
+    """Sends one attempt and never retries."""
+
+    async def send(self, request: Request) -> Response:
+        """Return the answer, whatever its status.
+
+        Raises:
+            TransportError: no status was read.
+
+        Cancellation: safe, the connection is closed and not used again.
+        """
+        ...
+
+
+class Destination(Protocol):
+    """Turns jobs into requests, and answers into verdicts. Pure."""
+
+    def request(self, job: Job, part: int) -> Request: ...
+
+    def judge(self, request: Request, response: Response, now: datetime) -> Verdict: ...
+
+    def judge_failure(self, kind: str, *, sent: bool) -> Verdict:
+        """`kind` and `sent` as in TransportError."""
+        ...
+
+
+class Limiter(Protocol):
+    """A rate of permits, asked for in leases so that a permit costs an integer."""
+
+    def try_take(self, now: float) -> bool:
+        """Spend one leased permit."""
+        ...
+
+    async def lease(self) -> None:
+        """Return when `try_take` is worth asking again. Cancellation: safe."""
+        ...
+
+    def drop(self) -> None:
+        """Forget unspent permits: the lane pauses."""
+        ...
+
+
+class OutcomeWriter(Protocol):
+    """Makes one kind of outcome durable."""
+
+    async def open(self) -> None:
+        """Try that it can be written. Raises ConfigurationError."""
+        ...
+
+    async def write(self, entries: Sequence[Entry]) -> None:
+        """Return once the entries are written so that a killed process does not lose them.
+
+        Raises:
+            OutputError: none of them counts as written.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Sync and close. Raises OutputError."""
+        ...

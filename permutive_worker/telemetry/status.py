@@ -1,0 +1,63 @@
+"""What the run looks like at one moment: read by metrics, probes, `/status` and the bar.
+
+The pipeline builds a `Status` when asked (`Look`); nothing here is kept up to date.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+
+class LaneStatus(msgspec.Struct, frozen=True):
+    """One lane: one set of credentials at one host."""
+
+    workspace: str
+    ready: int
+    backoff: int
+    blocked: int
+    in_flight: int
+    max_in_flight: int
+    rate_ceiling: float  # requests a second, 0: none
+    rate_effective: float  # requests a second, 0: not limited
+    paused_until: datetime | None
+    pause_reason: str | None  # retry_after | halt
+    breaker: Literal["closed", "open", "half_open"]
+    credentials_valid: bool
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The whole run at one moment."""
+
+    state: Literal["starting", "running", "draining", "ended"]
+    run_id: str
+    started_at: datetime
+    elapsed_seconds: float
+    lanes: list[LaneStatus]
+    settling: int
+    pending_bytes: int
+    pending_bytes_limit: int
+    input_position_bytes: int
+    input_size_bytes: int | None
+    total: int | None  # lines, estimated until the input was read to its end
+    held: int = 0  # lines that were read and wait for room in a backlog
+
+    @property
+    def pending(self) -> dict[str, int]:
+        """Lines read and not yet settled, by state; the right-hand end of the law of conservation."""
+        return {
+            "ready": sum(lane.ready for lane in self.lanes) + self.held,
+            "backoff": sum(lane.backoff for lane in self.lanes),
+            "blocked": sum(lane.blocked for lane in self.lanes),
+            "in_flight": sum(lane.in_flight for lane in self.lanes),
+            "settling": self.settling,
+        }
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work would be delivered now: what `/readyz` answers."""
+        return self.state == "running" and any(lane.credentials_valid for lane in self.lanes)
+
+
+Look = Callable[[], Status]

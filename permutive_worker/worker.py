@@ -1,0 +1,484 @@
+"""The composition root: Settings become a running Worker.
+
+Everything that depends on a setting is chosen here, in code a person can read from top to bottom.
+`Worker`, `deliver` and `stream` install no signal handler, configure no logging and set no loop
+policy: only `cli` does.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from permutive_worker import __version__
+from permutive_worker.config import Guard as GuardSettings
+from permutive_worker.config import Settings, proxy_from_environment
+from permutive_worker.control.backoff import Backoff
+from permutive_worker.control.budget import Budget
+from permutive_worker.control.guard import Guard
+from permutive_worker.credentials import Credentials, Keyring, load_keyring
+from permutive_worker.delivery.intake import Intake
+from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.pipeline import Pipeline
+from permutive_worker.delivery.ruling import Policy
+from permutive_worker.delivery.sender import Sender
+from permutive_worker.delivery.settler import Settler
+from permutive_worker.delivery.snapshot import lane_status
+from permutive_worker.delivery.stop import Stop
+from permutive_worker.delivery.trouble import Trouble
+from permutive_worker.destinations.permutive import PermutiveDestination
+from permutive_worker.errors import UnreachableError, WorkerError
+from permutive_worker.http.gate import Gate
+from permutive_worker.http.plain import PlainWire, open_session
+from permutive_worker.jobs.decode import KINDS, Decoder
+from permutive_worker.limits.local import LocalLimiter
+from permutive_worker.model import End, Outcome, Progress, Summary
+from permutive_worker.outcomes.dead_letters import DeadLetterWriter
+from permutive_worker.outcomes.memory import MemoryWriter
+from permutive_worker.outcomes.results import ResultWriter
+from permutive_worker.outcomes.returned import ReturnedWriter
+from permutive_worker.outcomes.stream import QueueWriter
+from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
+from permutive_worker.sources.files import FileSource, expand_inputs
+from permutive_worker.sources.memory import MemorySource
+from permutive_worker.sources.stdin import StdinSource
+from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.logs import logger
+from permutive_worker.telemetry.loop_lag import measure_loop_lag
+from permutive_worker.telemetry.metrics import build_registry
+from permutive_worker.telemetry.progress import estimate_total, progress
+from permutive_worker.telemetry.status import Status
+
+USER_SHARE: Final = 1 / 16  # of the byte budget one user's waiting jobs may take
+KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
+REACH_WAIT_SECONDS: Final = 0.5  # between two tries to reach a host that is not up yet
+
+# If several apply, the first of these is the exit code; then 3 for dead letters, then 0.
+EXIT_ORDER: Final = (1, 74, 77, 78, 69, 4, 75)
+
+
+class Worker:
+    """One run: from its inputs to the summary. Use it once.
+
+    Example:
+        summary = await Worker(Settings(), ["jobs.ndjson"]).run()
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Sequence[str] = ("-",),
+        *,
+        source: Source | None = None,
+        writers: Mapping[End, OutcomeWriter] | None = None,
+        wire: Wire | None = None,
+        destination: Destination | None = None,
+        keyring: Keyring | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        total: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare a run; nothing is opened yet.
+
+        Args:
+            settings: see `permutive_worker.config`.
+            inputs: `-` (stdin), or files, globs and directories.
+            source: instead of inputs.
+            writers: instead of the files of `settings.output`; an end without a writer settles at once.
+            wire: instead of HTTP to `settings.http.base_url`; then no host is tried.
+            destination: instead of Permutive's.
+            keyring: instead of the keys the environment names.
+            on_progress: called in the loop after each group of outcomes (50 times a second at most).
+            total: how many lines there are, if that is known.
+            clock: for tests.
+
+        Raises:
+            UsageError, ConfigurationError: one sentence that says what to do.
+        """
+        self.settings = settings
+        self.keyring = keyring or load_keyring(os.environ)
+        self._default_key = self.keyring.default(settings.input.workspace)
+        self.run_id = uuid.uuid4().hex[:12]
+        self.guard = Guard(settings.guard.max_failures, settings.guard.max_failure_ratio)
+        self.stopping = Stop()
+        self._clock = clock or SystemClock()
+        self._source = source or _open_source(settings, inputs)
+        self.counts = Counts(self._source.kind, KINDS)
+        self._writers = writers if writers is not None else self._file_writers()
+        self._destination = destination or PermutiveDestination(self.keyring.scrub)
+        self._wire = wire
+        self._on_progress = on_progress
+        self._total = total
+        self._budget = Budget(settings.delivery.max_pending_bytes)
+        self._lanes: dict[str, Lane] = {}
+        self._intake: Intake | None = None
+        self._settler: Settler | None = None
+        self._pipeline: Pipeline | None = None
+        self._began = self._clock.monotonic()
+        self._began_at: datetime = self._clock.utc_now()
+        self._state: Literal["starting", "running", "ended"] = "starting"
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.run_id} {self._state} {list(self._lanes.values())!r}>"
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is in flight, return the rest; safe to call from a signal handler."""
+        self.stopping.request()
+
+    def hurry(self) -> None:
+        """Stop without waiting for what is in flight."""
+        self.stopping.hurry()
+
+    async def run(self) -> Summary:
+        """Deliver everything, or stop early and say so in the summary's exit code.
+
+        Raises:
+            WorkerError: nothing was sent: something is missing, unwritable or not reachable.
+
+        Cancellation: as `hurry`; every line that was read is still settled.
+        """
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            pipeline = await self._build(stack)
+            self._state = "running"
+            await pipeline.run()
+        self._state = "ended"
+        self._tell_progress()
+        return self.summary()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        await self._source.open()
+        stack.push_async_callback(self._source.close)
+        for writer in self._writers.values():
+            await writer.open()
+            stack.push_async_callback(self._close_writer, writer)
+        if self.settings.admin.listen is not None:
+            from permutive_worker.admin.server import AdminServer
+
+            registry = build_registry(self.counts, self.look, __version__)
+            server = AdminServer(self.settings.admin.listen, registry, self.look, self.counts)
+            await server.start()
+            stack.push_async_callback(server.close)
+
+    async def _close_writer(self, writer: OutcomeWriter) -> None:
+        try:
+            await writer.close()
+        except WorkerError as error:
+            self.stopping.errors.append(error)
+
+    async def _build(self, stack: AsyncExitStack) -> Pipeline:
+        settings, credentials = self.settings, list(self.keyring)
+        wires = await self._wires(stack, credentials)
+        self._settler = Settler(
+            self._source,
+            self._writers,
+            self.counts,
+            self.guard,
+            self.stopping,
+            self._clock,
+            on_settled=self._settled,
+        )
+        self._intake = Intake(
+            self._source,
+            Decoder(settings.input.type),
+            self._lane_of,
+            self._budget,
+            self.counts,
+            self.stopping,
+            on_end=self._settler.put,
+            now=self._clock.monotonic,
+        )
+        senders = [
+            (lane, self._sender(lane, wire))
+            for lane, wire in (
+                (self._new_lane(key, len(credentials)), wires[key.name]) for key in credentials
+            )
+        ]
+        self._pipeline = Pipeline(
+            self._source,
+            self._intake,
+            senders,
+            self._settler,
+            self.stopping,
+            self.counts,
+            settings.delivery.drain_seconds,
+        )
+        await self._start_watching(stack)
+        return self._pipeline
+
+    async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
+        if self._wire is not None:
+            return dict.fromkeys((key.name for key in credentials), self._wire)
+        http = self.settings.http
+        places = self.settings.delivery.max_in_flight * len(credentials)
+        session = await stack.enter_async_context(open_session(places, http.timeout_seconds))
+        proxy = proxy_from_environment(http.base_url, os.environ)
+        wires = {
+            key.name: PlainWire(
+                session,
+                http.base_url,
+                key,
+                timeout_seconds=http.timeout_seconds,
+                proxy=proxy,
+            )
+            for key in credentials
+        }
+        await self._reach(next(iter(wires.values())))
+        return dict(wires)
+
+    async def _reach(self, wire: PlainWire) -> None:
+        """A container may start before its network: try as long as one request may take."""
+        deadline = self._clock.monotonic() + self.settings.http.timeout_seconds
+        while not self.stopping.requested:
+            try:
+                await wire.reach()
+                return
+            except UnreachableError as error:
+                if self._source.finite and self._clock.monotonic() >= deadline:
+                    raise
+                logger().warning("host.unreachable", reason=str(error))
+            await asyncio.sleep(REACH_WAIT_SECONDS)
+
+    def _new_lane(self, key: Credentials, lanes: int) -> Lane:
+        settings = self.settings
+        rate = settings.rate_limit.rate_per_second
+        limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
+        limit = settings.delivery.max_pending_bytes
+        share = Budget(limit if lanes == 1 else limit // 2, self._budget)
+        lane = self._lanes[key.name] = Lane(
+            key.name,
+            Gate(settings.delivery.max_in_flight, limiter),
+            share,
+            int(limit * USER_SHARE),
+            self.counts,
+            self._clock.monotonic,
+        )
+        return lane
+
+    def _sender(self, lane: Lane, wire: Wire) -> Sender:
+        delivery, settler = self.settings.delivery, self._settler
+        assert settler is not None  # noqa: S101  (built just before)
+        policy = Policy(
+            Backoff(delivery.backoff_initial_seconds, delivery.backoff_factor, delivery.backoff_max_seconds),
+            delivery.max_attempts,
+            delivery.max_age_seconds,
+            delivery.ambiguous == "retry",
+        )
+        trouble = Trouble(
+            {key.name: key for key in self.keyring},
+            self.stopping,
+            self._clock,
+            finite=self._source.finite,
+            max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
+            max_halt_seconds=delivery.max_halt_seconds,
+        )
+        return Sender(lane, wire, self._destination, self.counts, policy, self._clock, settler.put, trouble)
+
+    def _lane_of(self, workspace: str | None) -> Lane | None:
+        key = self._default_key if workspace is None else self.keyring.of(workspace)
+        return self._lanes[key.name] if key is not None else None
+
+    def _file_writers(self) -> dict[End, OutcomeWriter]:
+        output = self.settings.output
+        dead_letters = Path(output.dead_letters)
+        writers: dict[End, OutcomeWriter] = {
+            End.DEAD_LETTERED: DeadLetterWriter(
+                dead_letters,
+                run_id=self.run_id,
+                worker=socket.gethostname(),
+                source=self._source.kind,
+                scrub=self.keyring.scrub,
+                clock=self._clock,
+                on_error=self._dead_letter_failed,
+            )
+        }
+        if output.results is not None:
+            writers[End.DELIVERED] = ResultWriter(output.results, self.keyring.scrub, self._clock)
+        if not self._source.rereadable:
+            writers[End.RETURNED] = ReturnedWriter(dead_letters)
+        return writers
+
+    def _dead_letter_failed(self) -> None:
+        self.counts.dead_letter_write_errors += 1
+
+    async def _start_watching(self, stack: AsyncExitStack) -> None:
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        watching = [
+            group.create_task(measure_loop_lag(self.counts.event_loop_lag)),
+            group.create_task(self._watch_keys()),
+        ]
+        for task in watching:
+            stack.callback(task.cancel)
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEY_LOOK_SECONDS)
+            if await asyncio.to_thread(self.keyring.refresh):
+                logger().info("credentials.reloaded")
+
+    def _settled(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.look()
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._on_progress is not None and self.counts.completed:
+            self._on_progress(self.progress())
+
+    def progress(self) -> Progress:
+        return progress(self.counts, self._elapsed_seconds(), self._total_lines())
+
+    def _elapsed_seconds(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    def _total_lines(self) -> int | None:
+        if self._total is not None:
+            return self._total
+        ended = self._intake is not None and self._intake.ended
+        return estimate_total(self.counts, self._source.bytes_read(), self._source.bytes_total(), ended=ended)
+
+    def look(self) -> Status:
+        """The run at this moment; read by metrics, probes, `/status` and the bar."""
+        draining = self._pipeline is not None and self._pipeline.draining and self._state == "running"
+        return Status(
+            state="draining" if draining else self._state,
+            run_id=self.run_id,
+            started_at=self._began_at,
+            elapsed_seconds=self._elapsed_seconds(),
+            lanes=[lane_status(lane, self._clock) for lane in self._lanes.values()],
+            held=self._intake.held if self._intake is not None else 0,
+            settling=self._settler.settling if self._settler is not None else 0,
+            pending_bytes=self._budget.pending_bytes,
+            pending_bytes_limit=self._budget.limit_bytes,
+            input_position_bytes=self._source.bytes_read(),
+            input_size_bytes=self._source.bytes_total(),
+            total=self._total_lines(),
+        )
+
+    def summary(self) -> Summary:
+        """What the run did; final once `run` has returned."""
+        counts, told = self.counts, self.progress()
+        return Summary(
+            run_id=self.run_id,
+            read=counts.read,
+            delivered=counts.delivered,
+            dead_lettered=counts.dead,
+            skipped=sum(counts.skipped.values()),
+            returned=sum(counts.returned.values()),
+            requests=counts.requests,
+            retries=sum(counts.retries.values()),
+            throttled=sum(counts.throttled.values()),
+            ambiguous=counts.ambiguous,
+            elapsed_seconds=round(told.elapsed_seconds, 3),
+            average_per_thousand_seconds=round(told.average_per_thousand_seconds, 6),
+            exit_code=self.exit_code(),
+        )
+
+    def exit_code(self) -> int:
+        codes = {getattr(error, "exit_code", 1) for error in self.errors()}
+        if self.stopping.why == "guard":
+            codes.add(4)
+        if sum(self.counts.returned.values()):
+            codes.add(75)
+        for code in EXIT_ORDER:
+            if code in codes:
+                return code
+        return 3 if self.counts.dead else 0
+
+    def errors(self) -> list[Exception]:
+        """What a person must know of the end of the run."""
+        told = list(self.stopping.errors)
+        if self._intake is not None and self._intake.error is not None:
+            told.append(self._intake.error)
+        return told
+
+
+def _open_source(settings: Settings, inputs: Sequence[str]) -> Source:
+    if list(inputs) == ["-"]:
+        return StdinSource(settings.input.max_line_bytes)
+    return FileSource(expand_inputs(inputs, _outputs(settings)), settings.input.max_line_bytes)
+
+
+def _outputs(settings: Settings) -> list[Path]:
+    """The run's own outputs, which are never inputs."""
+    output = settings.output
+    dead_letters = Path(output.dead_letters)
+    paths = [
+        dead_letters,
+        dead_letters.with_name(dead_letters.name + ".torn"),
+        dead_letters.with_name(dead_letters.name + ".replaying"),
+        ReturnedWriter(dead_letters).path,
+    ]
+    paths += [Path(path) for path in (output.results, output.summary) if path is not None and path != "-"]
+    return paths
+
+
+Jobs = Iterable[Any] | AsyncIterable[Any]
+
+
+async def deliver(
+    jobs: Jobs,
+    settings: Settings | None = None,
+    *,
+    keyring: Keyring | None = None,
+    wire: Wire | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Outcome]:
+    """Deliver jobs and return what became of each, in input order; failures are values.
+
+    Args:
+        jobs: lines as dict, str or bytes; an async iterable is fine.
+        settings: without them no guard stops the run: you get every failure.
+        keyring: `Keyring.of_key(key)`; the environment's if not given.
+        wire: instead of HTTP, for tests.
+        on_progress: as for Worker.
+
+    Raises:
+        WorkerError: nothing was sent.
+    """
+    outcomes: list[Outcome] = []
+    writer = MemoryWriter(outcomes.append)
+    total = len(jobs) if isinstance(jobs, Sized) else None
+    worker = _embedded(
+        jobs, settings, writer, keyring=keyring, wire=wire, on_progress=on_progress, total=total
+    )
+    await worker.run()
+    return sorted(outcomes, key=lambda outcome: outcome.index)
+
+
+async def stream(
+    jobs: Jobs,
+    settings: Settings | None = None,
+    *,
+    keyring: Keyring | None = None,
+    wire: Wire | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> AsyncIterator[Outcome]:
+    """Deliver jobs and yield what became of each, in order of completion; nothing is collected.
+
+    Reading waits while you do not take outcomes. Arguments and errors as for `deliver`. Leave it
+    early with `aclose()` (or `contextlib.aclosing`): what is in flight is finished, the rest returned.
+    """
+    writer = QueueWriter()
+    worker = _embedded(jobs, settings, writer, keyring=keyring, wire=wire, on_progress=on_progress)
+    running = asyncio.create_task(worker.run())
+    running.add_done_callback(lambda _: writer.end())
+    try:
+        async for outcome in writer:
+            yield outcome
+        await running
+    finally:
+        worker.hurry()
+        writer.abandon()
+        await asyncio.wait([running])
+
+
+def _embedded(jobs: Jobs, settings: Settings | None, writer: OutcomeWriter, **given: Any) -> Worker:
+    settings = settings or Settings(guard=GuardSettings(max_failure_ratio=1))
+    writers = dict.fromkeys((End.DELIVERED, End.DEAD_LETTERED, End.RETURNED), writer)
+    return Worker(settings, source=MemorySource(jobs), writers=writers, **given)
