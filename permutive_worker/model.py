@@ -31,9 +31,10 @@ class Delivery:
         place: what the source needs to find it again: byte offset, message id …
         number: counts lines of the input from 1.
         oversize_bytes: the length of the whole line if it was longer than `max_line_bytes`, else 0.
+        filtered: the source's filter left it out; it is settled and not delivered.
     """
 
-    __slots__ = ("number", "origin", "oversize_bytes", "place", "raw")
+    __slots__ = ("filtered", "number", "origin", "oversize_bytes", "place", "raw")
 
     def __init__(
         self, raw: bytes, origin: Origin, place: Any = None, number: int = 0, oversize_bytes: int = 0
@@ -43,6 +44,7 @@ class Delivery:
         self.place = place
         self.number = number
         self.oversize_bytes = oversize_bytes
+        self.filtered = False
 
     @property
     def position(self) -> str:
@@ -140,7 +142,7 @@ class Verdict:
 
     Attributes:
         action: see `Action`.
-        why: for retries a metric label (`http_503`, `timeout` …), else a word for people.
+        why: for retries a metric label (throttled, server_error, timeout, connection), else a word for logs.
         retry_after_seconds: the server's hint, None if it gave none.
         ambiguous: the API may have taken the request although it did not say so.
         status: of the answer, 0 if there was none.

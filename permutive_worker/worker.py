@@ -35,17 +35,21 @@ from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import UnreachableError, WorkerError
 from permutive_worker.http.gate import Gate
 from permutive_worker.http.plain import PlainWire, open_session
+from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.limits.local import LocalLimiter
 from permutive_worker.model import End, Outcome, Progress, Summary
 from permutive_worker.outcomes.dead_letters import DeadLetterWriter
 from permutive_worker.outcomes.memory import MemoryWriter
+from permutive_worker.outcomes.ndjson import replaying_path
+from permutive_worker.outcomes.put_back import PutBackWriter
 from permutive_worker.outcomes.results import ResultWriter
 from permutive_worker.outcomes.returned import ReturnedWriter
 from permutive_worker.outcomes.stream import QueueWriter
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.sources.files import FileSource, expand_inputs
 from permutive_worker.sources.memory import MemorySource
+from permutive_worker.sources.replay import ReplaySource
 from permutive_worker.sources.stdin import StdinSource
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
@@ -109,7 +113,7 @@ class Worker:
         self._clock = clock or SystemClock()
         self._source = source or _open_source(settings, inputs)
         self.counts = Counts(self._source.kind, KINDS)
-        self._writers = writers if writers is not None else self._file_writers()
+        self.writers = dict(writers) if writers is not None else self._file_writers()
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
         self._on_progress = on_progress
@@ -120,6 +124,7 @@ class Worker:
         self._settler: Settler | None = None
         self._pipeline: Pipeline | None = None
         self._began = self._clock.monotonic()
+        self._took_seconds: float | None = None
         self._began_at: datetime = self._clock.utc_now()
         self._state: Literal["starting", "running", "ended"] = "starting"
 
@@ -147,14 +152,14 @@ class Worker:
             pipeline = await self._build(stack)
             self._state = "running"
             await pipeline.run()
-        self._state = "ended"
+        self._state, self._took_seconds = "ended", self._elapsed_seconds()
         self._tell_progress()
         return self.summary()
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._source.open()
         stack.push_async_callback(self._source.close)
-        for writer in self._writers.values():
+        for writer in self.writers.values():
             await writer.open()
             stack.push_async_callback(self._close_writer, writer)
         if self.settings.admin.listen is not None:
@@ -176,7 +181,7 @@ class Worker:
         wires = await self._wires(stack, credentials)
         self._settler = Settler(
             self._source,
-            self._writers,
+            self.writers,
             self.counts,
             self.guard,
             self.stopping,
@@ -277,7 +282,17 @@ class Worker:
             max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
             max_halt_seconds=delivery.max_halt_seconds,
         )
-        return Sender(lane, wire, self._destination, self.counts, policy, self._clock, settler.put, trouble)
+        return Sender(
+            lane,
+            wire,
+            self._destination,
+            self.counts,
+            policy,
+            self._clock,
+            settler.put,
+            trouble,
+            self.keyring.scrub,
+        )
 
     def _lane_of(self, workspace: str | None) -> Lane | None:
         key = self._default_key if workspace is None else self.keyring.of(workspace)
@@ -334,6 +349,8 @@ class Worker:
         return progress(self.counts, self._elapsed_seconds(), self._total_lines())
 
     def _elapsed_seconds(self) -> float:
+        if self._took_seconds is not None:
+            return self._took_seconds
         return self._clock.monotonic() - self._began
 
     def _total_lines(self) -> int | None:
@@ -379,6 +396,12 @@ class Worker:
             exit_code=self.exit_code(),
         )
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole input was read and every line of it is settled where it should be."""
+        read_to_the_end = self._intake is not None and self._intake.ended and not self.errors()
+        return read_to_the_end and self.counts.read == self.counts.ended
+
     def exit_code(self) -> int:
         codes = {getattr(error, "exit_code", 1) for error in self.errors()}
         if self.stopping.why == "guard":
@@ -411,11 +434,22 @@ def _outputs(settings: Settings) -> list[Path]:
     paths = [
         dead_letters,
         dead_letters.with_name(dead_letters.name + ".torn"),
-        dead_letters.with_name(dead_letters.name + ".replaying"),
+        replaying_path(dead_letters),
         ReturnedWriter(dead_letters).path,
     ]
     paths += [Path(path) for path in (output.results, output.summary) if path is not None and path != "-"]
     return paths
+
+
+def replay_worker(
+    settings: Settings, renamed: Path, keep: Callable[[DeadLetter], bool], keyring: Keyring
+) -> Worker:
+    """A worker that delivers dead letters again; `settings.output.dead_letters` is where the rest goes back."""
+    source = ReplaySource(renamed, settings.input.max_line_bytes, keep)
+    worker = Worker(settings, source=source, keyring=keyring)
+    put_back = PutBackWriter(Path(settings.output.dead_letters))
+    worker.writers |= {End.SKIPPED: put_back, End.RETURNED: put_back}
+    return worker
 
 
 Jobs = Iterable[Any] | AsyncIterable[Any]

@@ -8,7 +8,8 @@ from typing import Final
 import click
 import msgspec
 
-from permutive_worker.outcomes.dead_letters import DeadLetter, read_dead_letters
+from permutive_worker.jobs.dead_letter import DeadLetter
+from permutive_worker.outcomes.dead_letters import read_dead_letters
 
 _EXAMPLES: Final = 3
 _HEADINGS: Final = ("count", "reason", "status", "code", "day", "examples")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from functools import partial
+from typing import Any
 
 import click
 import orjson
@@ -49,26 +50,42 @@ def _check_profile(_ctx: click.Context, _param: click.Parameter, text: str) -> s
         raise click.BadParameter(str(error)) from None
 
 
+def _collect_keys(_ctx: click.Context, _param: click.Parameter, keys: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(keys)
+
+
 @click.command("sandbox", epilog=_EPILOG)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
 )
 @click.option(
-    "--rate-limit", default=0.0, metavar="N", help="Requests a second; the others get 429. 0 is no limit."
+    "--rate-limit",
+    "rate_limit_per_second",
+    default=0.0,
+    metavar="N",
+    help="Requests a second; the others get 429. 0 is no limit.",
 )
 @click.option(
     "--burst", type=float, metavar="N", help="Most that pass at once.  [default: a tenth of the rate]"
 )
 @click.option(
-    "--retry-after", type=float, metavar="SECONDS", help="Send Retry-After with 429.  [default: none]"
+    "--retry-after",
+    "retry_after_seconds",
+    type=float,
+    metavar="SECONDS",
+    help="Send Retry-After with 429.  [default: none]",
 )
 @click.option(
-    "--latency", callback=_parse_seconds, default="0", metavar="SECONDS", help="Answer after 0.05 or 50ms."
+    "--latency",
+    "latency_seconds",
+    callback=_parse_seconds,
+    default="0",
+    metavar="SECONDS",
+    help="Answer after 0.05 or 50ms.",
 )
 @click.option(
     "--faults",
-    "profile",
     callback=_check_profile,
     default="none",
     show_default=True,
@@ -77,12 +94,18 @@ def _check_profile(_ctx: click.Context, _param: click.Parameter, text: str) -> s
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed breaks the same requests.")
 @click.option(
-    "--api-key", "api_keys", multiple=True, metavar="KEY", help="Valid key, repeatable.  [default: any]"
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    callback=_collect_keys,
+    metavar="KEY",
+    help="Valid key, repeatable.  [default: any]",
 )
 @click.option(
     "--public-key",
     "public_keys",
     multiple=True,
+    callback=_collect_keys,
     metavar="KEY",
     help="Gets 403 where a private one is needed.",
 )
@@ -92,23 +115,7 @@ def _check_profile(_ctx: click.Context, _param: click.Parameter, text: str) -> s
     "--ledger-limit", default=1_000_000, show_default=True, metavar="N", help="Most entries kept one by one."
 )
 @click.option("--verbose", is_flag=True, help="Log each request, not only each second.")
-def sandbox(
-    *,
-    host: str,
-    port: int,
-    rate_limit: float,
-    burst: float | None,
-    retry_after: float | None,
-    latency: float,
-    profile: str,
-    seed: int,
-    api_keys: tuple[str, ...],
-    public_keys: tuple[str, ...],
-    strict_ids: bool,
-    keep_bodies: bool,
-    ledger_limit: int,
-    verbose: bool,
-) -> None:
+def sandbox(*, host: str, port: int, verbose: bool, **options: Any) -> None:
     """Imitate the Permutive API on a port of this machine.
 
     Identify, users, CCS segmentation, events, cohorts, imports, segments and context answer as Permutive
@@ -116,23 +123,11 @@ def sandbox(
     leaves this machine.
     """
     try:
-        options = SandboxOptions(
-            rate_limit_per_second=rate_limit,
-            burst=burst,
-            retry_after_seconds=retry_after,
-            latency_seconds=latency,
-            faults=profile,
-            seed=seed,
-            api_keys=frozenset(api_keys) or None,
-            public_keys=frozenset(public_keys),
-            strict_ids=strict_ids,
-            keep_bodies=keep_bodies,
-            ledger_limit=ledger_limit,
-        )
+        given = SandboxOptions(**options | {"api_keys": options["api_keys"] or None})
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, host, port, log_requests=verbose))
+        runner.run(_serve(given, host, port, log_requests=verbose))
 
 
 async def _serve(options: SandboxOptions, host: str, port: int, *, log_requests: bool) -> None:

@@ -76,18 +76,21 @@ class Intake:
         if delivery.oversize_bytes:
             text = f"the line has {delivery.oversize_bytes} bytes, more than input.max_line_bytes"
             return self._dead(Entry(delivery, None, self._now(), charge_bytes), Fault(Reason.TOO_LARGE, text))
+        if delivery.filtered:
+            return self._skipped(Entry(delivery, None, self._now(), charge_bytes))
         job = self._decoder.decode(delivery.raw)
         if not isinstance(job, Fault):
             return Entry(delivery, job, self._now(), charge_bytes)
         entry = Entry(delivery, None, self._now(), charge_bytes)
-        if not delivery.raw.strip():
-            entry.end = End.SKIPPED
-            return entry
-        return self._dead(entry, job)
+        return self._dead(entry, job) if delivery.raw.strip() else self._skipped(entry)
+
+    def _skipped(self, entry: Entry) -> Entry:
+        entry.end = End.SKIPPED
+        return entry
 
     def _dead(self, entry: Entry, fault: Fault) -> Entry:
         entry.end = End.DEAD_LETTERED
-        entry.kind = fault.kind
+        entry.kind = fault.kind or entry.kind
         entry.reason = fault.reason
         entry.error = ErrorDetail(fault.reason.value, fault.message)
         return entry
@@ -117,8 +120,10 @@ class Intake:
         self._room.set()
 
     def _place(self, lane: Lane | None, entry: Entry) -> None:
-        if self._stop.requested:
-            entry.end = End.RETURNED  # dead letters and blank lines too: nobody has acted on them
+        if self._stop.requested and not entry.delivery.oversize_bytes:
+            # Dead letters and blank lines too: nobody has acted on them. But of a line that is too
+            # large only its beginning is left, so its dead letter is all that can be kept.
+            entry.end = End.RETURNED
         budget = self._budget if lane is None else lane.budget
         entry.budget = budget
         budget.charge(entry.charge_bytes)

@@ -33,9 +33,13 @@ class Sender:
         clock: Clock,
         on_end: Callable[[Entry], None],
         on_trouble: Callable[[Lane, Verdict], None],
+        scrub: Callable[[bytes], bytes],
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """`on_end` gets each entry that has ended; `on_trouble` each halt and throttle of the lane."""
+        """`on_end` gets each entry that has ended; `on_trouble` each halt and throttle of the lane.
+
+        `scrub` takes every known key out of what is kept of an answer.
+        """
         self._lane = lane
         self._wire = wire
         self._destination = destination
@@ -45,6 +49,7 @@ class Sender:
         self._now = clock.monotonic
         self._on_end = on_end
         self._on_trouble = on_trouble
+        self._scrub = scrub
         self._dice = dice
 
     async def run(self) -> None:
@@ -107,7 +112,8 @@ class Sender:
             if verdict.action is not Action.HALT:
                 self._counts.retries[verdict.why] += 1
             if entry.response is not None:
-                entry.response.body = entry.response.body[:KEPT_BYTES]
+                # Scrubbed before it is cut: half a key would not be found.
+                entry.response.body = self._scrub(entry.response.body)[:KEPT_BYTES]
         self._lane.again(entry, due)
 
     def _end(self, entry: Entry, end: End, reason: Reason | None, error: ErrorDetail | None) -> None:

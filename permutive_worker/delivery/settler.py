@@ -109,7 +109,8 @@ class Settler:
             case End.DEAD_LETTERED:
                 self._count_dead(entries)
             case End.SKIPPED:
-                counts.skipped["blank"] += len(entries)
+                for entry in entries:
+                    counts.skipped["filtered" if entry.delivery.filtered else "blank"] += 1
             case End.RETURNED:
                 counts.returned[self._stop.why or "stop"] += len(entries)
 

@@ -1,7 +1,4 @@
-"""Dead letters: one line per job that failed for good, with all that is needed to see why and send it again.
-
-One record type at both ends: what `DeadLetterWriter` appends, `read_dead_letters` yields.
-"""
+"""Writes and reads the dead-letter file; its record is `jobs.dead_letter`."""
 
 import asyncio
 import codecs
@@ -11,77 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from permutive_worker.errors import OutputError, UsageError
+from permutive_worker.jobs.dead_letter import SCHEMA, DeadLetter, after, parse_dead_letter
 from permutive_worker.jobs.fault import Fault, read_fields
 from permutive_worker.jobs.segmentation import EVENTS_PER_REQUEST, remaining_events
-from permutive_worker.model import Attempt, Delivery, Entry, ErrorDetail, Response
+from permutive_worker.model import Delivery, Entry, Response
 from permutive_worker.outcomes.ndjson import LockedAppender
 from permutive_worker.ports import Clock
 
-SCHEMA: Final = 1
-_BEGIN: Final = b'{"schema":'  # of every dead letter
 MAX_RESPONSE_BYTES: Final = 4096
+_BEGIN: Final = b'{"schema":'  # of every dead letter
 _ENCODER: Final = msgspec.json.Encoder()
 _JOB_ID: Final = msgspec.json.Decoder(str | int)
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A line of the dead-letter file, in the order of its fields.
-
-    Attributes:
-        at: when it was written.
-        type: the job's kind, also if only `--type` said so; None if it is not known.
-        job: the object of the line, byte for byte; without the events that were delivered.
-        raw: the line if it was no JSON object, `raw_base64` if it was not even UTF-8.
-        oversize_bytes: length of the whole line, of which `raw` is the beginning.
-        delivered_events: how many events of a segmentation were delivered before it failed.
-        source: the kind of input.
-        workspace: None: it never came to choosing one.
-        reason: see `model.Reason`.
-        status: of the last answer, None if there was none.
-        response: text of the last answer, its first 4 KiB.
-        attempts: the first and the last five.
-        worker: which process wrote it.
-    """
-
-    schema: int
-    id: str
-    run_id: str
-    at: Annotated[datetime, msgspec.Meta(tz=True)]
-    type: str | None
-    job: msgspec.Raw | UnsetType = UNSET
-    raw: str | UnsetType = UNSET
-    raw_base64: bytes | UnsetType = UNSET
-    oversize_bytes: int | UnsetType = UNSET
-    delivered_events: int | UnsetType = UNSET
-    job_id: str | int | UnsetType = UNSET
-    source: str
-    position: str
-    workspace: str | None
-    reason: str
-    status: int | None
-    error: ErrorDetail | None
-    response: str | None
-    attempts: list[Attempt]
-    worker: str
-
-    @property
-    def whole(self) -> bool:
-        """Whether `line()` is all of the line; sending a part again would be no use."""
-        return self.oversize_bytes is UNSET
-
-    def line(self) -> bytes:
-        """The line to send again, without line end; with its type, if only `--type` said it."""
-        if self.job is not UNSET:
-            return _with_type(bytes(self.job), self.type)
-        if self.raw_base64 is not UNSET:
-            return self.raw_base64
-        return self.raw.encode() if self.raw is not UNSET else b""
 
 
 class DeadLetterWriter:
@@ -143,6 +86,11 @@ class DeadLetterWriter:
         await asyncio.to_thread(self._file.close)
 
     def _dead_letter(self, entry: Entry, at: datetime) -> DeadLetter:
+        letter = self._letter(entry, at)
+        earlier = entry.delivery.place
+        return after(earlier, letter) if isinstance(earlier, DeadLetter) else letter
+
+    def _letter(self, entry: Entry, at: datetime) -> DeadLetter:
         delivery, job, response = entry.delivery, entry.job, entry.response
         fields = None if delivery.oversize_bytes else _parse_object(delivery.raw)
         raw, raw_base64 = self._unreadable(delivery) if fields is None else (UNSET, UNSET)
@@ -156,7 +104,6 @@ class DeadLetterWriter:
             raw=raw,
             raw_base64=raw_base64,
             oversize_bytes=delivery.oversize_bytes or UNSET,
-            delivered_events=entry.part * EVENTS_PER_REQUEST or UNSET,
             job_id=_job_id(fields or {}),
             source=self._source,
             position=delivery.position,
@@ -166,6 +113,7 @@ class DeadLetterWriter:
             error=entry.error,
             response=self._text(response),
             attempts=entry.trail or [],
+            delivered_events=entry.part * EVENTS_PER_REQUEST or UNSET,
             worker=self._worker,
         )
 
@@ -184,21 +132,6 @@ class DeadLetterWriter:
             return None
         # Scrubbed before it is cut: half a key would not be found.
         return self._scrub(response.body)[:MAX_RESPONSE_BYTES].decode(errors="replace")
-
-
-def parse_dead_letter(line: bytes) -> DeadLetter:
-    """The dead letter on a line of a dead-letter file.
-
-    Raises:
-        ValueError: it is none, or one of a newer version.
-    """
-    try:
-        letter = msgspec.json.decode(line, type=DeadLetter)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise ValueError("it is no dead letter") from None  # msgspec's texts hold the data
-    if letter.schema != SCHEMA:
-        raise ValueError(f"it is a dead letter of schema {letter.schema}, which a newer version wrote")
-    return letter
 
 
 def read_dead_letters(path: Path, on_torn: Callable[[Path], None] | None = None) -> Iterator[DeadLetter]:
@@ -265,10 +198,3 @@ def _job_id(fields: dict[str, msgspec.Raw]) -> str | int | UnsetType:
         return _JOB_ID.decode(fields["job_id"]) if "job_id" in fields else UNSET
     except msgspec.ValidationError:  # an invalid line may have anything there
         return UNSET
-
-
-def _with_type(line: bytes, kind: str | None) -> bytes:
-    fields = _parse_object(line)
-    if kind is None or fields is None or "type" in fields:
-        return line
-    return b'{"type":' + _ENCODER.encode(kind) + (b"," if fields else b"") + line[1:]

@@ -135,6 +135,11 @@ def prove_writable(path: Path) -> None:
         raise ConfigurationError(_sentence(path, error, "or name another path")) from error
 
 
+def replaying_path(path: Path) -> Path:
+    """Where a dead-letter file is while it is replayed."""
+    return path.with_name(path.name + ".replaying")
+
+
 def take_for_replay(path: Path) -> Path | None:
     """Rename FILE to FILE.replaying and return that, whole lines only; None if there is no FILE.
 
@@ -144,7 +149,7 @@ def take_for_replay(path: Path) -> Path | None:
     Raises:
         OutputError: it could not be renamed.
     """
-    replaying = path.with_name(path.name + ".replaying")
+    replaying = replaying_path(path)
     with _as_output_error(path):
         while not replaying.exists():
             try:

@@ -14,6 +14,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from permutive_worker.sandbox.answers import MISSING_BODY, Refusal, invalid, malformed
 
+NULL: Final = b"null"
+
 T = TypeVar("T")
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -78,7 +80,7 @@ class Event(Struct):
     name: EventName
     user_id: Text | None = None
     aliases: list[Alias] | None = None
-    properties: Raw | None = None
+    properties: Raw = Raw(NULL)  # msgspec knows no optional Raw
     view_id: str | None = None
     session_id: str | None = None
     segments: list[int] | None = None

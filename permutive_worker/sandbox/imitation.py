@@ -17,14 +17,15 @@ from typing import Final
 import msgspec
 
 from permutive_worker.sandbox import answers
-from permutive_worker.sandbox.answers import Answer, Dialect, Refusal
+from permutive_worker.sandbox.answers import Answer, Refusal
 from permutive_worker.sandbox.cohorts import Cohorts
 from permutive_worker.sandbox.faults import HANG, NOTHING, RESET, Fault, Faults, parse_profile
 from permutive_worker.sandbox.ledger import Ledger
 from permutive_worker.sandbox.options import SandboxOptions
+from permutive_worker.sandbox.paths import build_routes
 from permutive_worker.sandbox.people import People
 from permutive_worker.sandbox.quota import TokenBucket
-from permutive_worker.sandbox.routes import Call, Endpoint, Routes, parse_query
+from permutive_worker.sandbox.routes import Call, Endpoint, parse_query
 from permutive_worker.sandbox.state import Ids
 from permutive_worker.sandbox.taxonomy import Taxonomy
 
@@ -70,7 +71,7 @@ class Imitation:
         self.people = People(ids, self._wall_clock, strict_ids=options.strict_ids)
         self._ids = ids
         cohorts = Cohorts(ids, self._wall_clock)
-        self._routes = _routes(self.people, cohorts, Taxonomy(ids, self._wall_clock, options.page_size))
+        self._routes = build_routes(self.people, cohorts, Taxonomy(ids, self._wall_clock, options.page_size))
         self._faults = Faults(parse_profile(options.faults), options.seed)
         self._quota = TokenBucket(options.rate_limit_per_second, options.burst)
 
@@ -172,60 +173,3 @@ def _too_many(retry_after_seconds: float | None, cause: str = "") -> Refusal:
     return Refusal(
         HTTPStatus.TOO_MANY_REQUESTS, answers.TOO_MANY, "Too many requests.", cause, retry_after_seconds
     )
-
-
-def _routes(people: People, cohorts: Cohorts, taxonomy: Taxonomy) -> Routes:
-    imports = "/audience-api/v1/imports"
-    return Routes(
-        {
-            "/v2.0/identify": {"POST": Endpoint("identify", Dialect.IDENTITY, people.identify, writes=True)},
-            "/v2.0/users": {
-                "POST": Endpoint("user.create", Dialect.IDENTITY, people.create_user, writes=True)
-            },
-            "/v2.0/users/{}/aliases": {
-                "GET": Endpoint("user.aliases", Dialect.IDENTITY, people.aliases_of, private=True)
-            },
-            "/v2.0/events": {"POST": Endpoint("event", Dialect.IDENTITY, people.event, writes=True)},
-            "/ccs/v1/segmentation": {
-                "POST": Endpoint("segmentation", Dialect.CCS, people.segment, writes=True)
-            },
-            "/ccs/v1/segmentation/stateless": {
-                "POST": Endpoint("segmentation.stateless", Dialect.CCS, people.segment_stateless, writes=True)
-            },
-            "/ctx/v1/segment": {"POST": Endpoint("context", Dialect.IDENTITY, people.context)},
-            "/cohorts-api/v2/cohorts": {
-                "GET": _cohort("list", cohorts.list),
-                "POST": _cohort("create", cohorts.create, writes=True),
-            },
-            "/cohorts-api/v2/cohorts/{}": {
-                "GET": _cohort("get", cohorts.get),
-                "PATCH": _cohort("update", cohorts.update, writes=True),
-                "DELETE": _cohort("delete", cohorts.delete, writes=True),
-            },
-            imports: {"GET": _taxonomy("import.list", taxonomy.list_imports)},
-            f"{imports}/{{}}": {"GET": _taxonomy("import.get", taxonomy.get_import)},
-            f"{imports}/{{}}/segments": {
-                "GET": _taxonomy("segment.list", taxonomy.list_segments),
-                "POST": _taxonomy("segment.create", taxonomy.create_segment, writes=True),
-                "PATCH": _taxonomy("segment.batch", taxonomy.batch, writes=True),
-            },
-            f"{imports}/{{}}/segments/{{}}": {
-                "GET": _taxonomy("segment.get", taxonomy.get_by_id),
-                "PATCH": _taxonomy("segment.update", taxonomy.update_by_id, writes=True),
-                "DELETE": _taxonomy("segment.delete", taxonomy.delete_by_id, writes=True),
-            },
-            f"{imports}/{{}}/segments/code/{{}}": {
-                "GET": _taxonomy("segment.get", taxonomy.get_by_code),
-                "PATCH": _taxonomy("segment.update", taxonomy.update_by_code, writes=True),
-                "DELETE": _taxonomy("segment.delete", taxonomy.delete_by_code, writes=True),
-            },
-        }
-    )
-
-
-def _cohort(verb: str, run: Callable[[Call], Answer], *, writes: bool = False) -> Endpoint:
-    return Endpoint(f"cohort.{verb}", Dialect.COHORTS, run, private=True, writes=writes)
-
-
-def _taxonomy(kind: str, run: Callable[[Call], Answer], *, writes: bool = False) -> Endpoint:
-    return Endpoint(kind, Dialect.TAXONOMY, run, private=True, writes=writes)

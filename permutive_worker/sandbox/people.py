@@ -16,6 +16,7 @@ from msgspec import Raw
 from permutive_worker.sandbox.answers import Answer, invalid, malformed, ok
 from permutive_worker.sandbox.bodies import (
     MAX_EVENTS,
+    NULL,
     Alias,
     CcsEvent,
     CcsState,
@@ -135,7 +136,7 @@ class People:
     def _check_event(self, body: Event) -> None:
         if body.user_id is None and not body.aliases:
             raise malformed("One of user_id and aliases must be given.")
-        if body.properties is not None:
+        if bytes(body.properties) != NULL:
             check_properties(body.properties)
         self._check_ids(body.user_id, body.view_id, body.session_id)
 
@@ -156,7 +157,7 @@ def _enriched(body: Event, brief: dict[str, str]) -> dict[str, object]:
         "session_id": body.session_id,
         "segments": body.segments or [],
         "cohorts": body.cohorts or [],
-        "properties": _NO_PROPERTIES if body.properties is None else body.properties,
+        "properties": _NO_PROPERTIES if bytes(body.properties) == NULL else body.properties,
     }
 
 

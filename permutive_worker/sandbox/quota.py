@@ -5,6 +5,10 @@ let through. Permutive publishes no limit and no algorithm; a bucket is what gat
 Scope: finished.
 """
 
+from typing import Final
+
+_ROUNDING: Final = 1e-9  # a permit that is due at 0.1 s is there at 0.1 s, whatever floats make of it
+
 
 def default_burst(rate_per_second: float) -> float:
     """Return the burst of a limit for which none is given: a tenth of the rate, at least 1."""
@@ -40,7 +44,7 @@ class TokenBucket:
         if not self.rate_per_second:
             return True
         self._fill(now)
-        if self._permits < 1:
+        if self._permits < 1 - _ROUNDING:
             return False
         self._permits -= 1
         return True

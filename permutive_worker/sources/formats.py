@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from permutive_worker.errors import InputError
 from permutive_worker.model import Delivery, Origin
 
-PIECE_BYTES: Final = 256 * 1024  # most text one step of a decoder gives, so no gzip bomb fills memory
+PIECE_BYTES: Final = 256 * 1024  # of text one step of gunzip gives at most, so no bomb fills memory
 HEAD_BYTES: Final = 4 * 1024  # what is kept of a line that is too large
 
 _GZIP: Final = b"\x1f\x8b"
@@ -81,6 +81,21 @@ class GzipDecoder:
         self._member = _new_member()
 
     def feed(self, stored: bytes) -> Iterator[bytes]:
+        text = bytearray()  # gathered, since each piece costs a thread hop and members may be tiny
+        try:
+            for piece in self._inflate_members(stored):
+                text += piece
+                if len(text) >= PIECE_BYTES:
+                    yield bytes(text)
+                    text.clear()
+        except InputError:
+            if text:
+                yield bytes(text)
+            raise
+        if text:
+            yield bytes(text)
+
+    def _inflate_members(self, stored: bytes) -> Iterator[bytes]:
         while stored:
             if self._member.eof:
                 stored = stored.lstrip(b"\0")
@@ -99,7 +114,7 @@ class GzipDecoder:
     def _inflate(self, stored: bytes) -> Iterator[bytes]:
         """Give the text of this member, as far as `stored` goes."""
         while True:
-            before = self._member.copy()  # 2 µs, against about 1,000 for a piece
+            before = self._member.copy()  # about 2 µs a step
             try:
                 piece = self._member.decompress(stored, PIECE_BYTES)
             except zlib.error:

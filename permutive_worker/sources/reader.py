@@ -9,6 +9,7 @@ import asyncio
 import os
 import select
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
@@ -137,7 +138,7 @@ class LineReader:
         self._splitter = splitter
         self._rereadable = rereadable
         self._reading: asyncio.Future[bytes] | None = None
-        self._block = b""  # text that is not split yet
+        self._pieces: deque[bytes] = deque()  # text that is not split yet
         self._lines: Sequence[Delivery] = ()  # split
         self._given = 0  # how many of them
         self._ended = False
@@ -150,9 +151,9 @@ class LineReader:
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         """As in `ports.Source`. Cancellation: safe, the thread's block is kept."""
         while self._given == len(self._lines):
-            if self._block:
-                self._lines, self._given = self._splitter.feed(self._block[:SPLIT_BYTES]), 0
-                self._block = self._block[SPLIT_BYTES:]
+            if self._pieces:
+                self._lines = ()  # freed before the next ones are made
+                self._lines, self._given = self._splitter.feed(self._pieces.popleft()), 0
             elif not self._ended:
                 await self._read()
             elif self._error:
@@ -166,13 +167,15 @@ class LineReader:
         """Call it after `Interrupt.set`."""
         if self._rereadable:
             self._ended = True
-            self._block = b""
+            self._pieces.clear()
 
     async def close(self) -> None:
         """Wait for the thread, which an `Interrupt` that is set has ended, and close the descriptor."""
-        if self._reading:
-            await asyncio.wait((self._reading,))
-            self._reading.exception()  # it was not asked for, so it is no loss
+        while reading := self._reading:
+            await asyncio.wait((reading,))
+            if self._reading is reading:  # nobody receives any more
+                self._reading = None
+                reading.exception()  # looked at, so that asyncio does not report it
         self._text.close()
 
     async def _read(self) -> None:
@@ -188,8 +191,8 @@ class LineReader:
         if self._ended:  # interrupted meanwhile
             return
         if block:
-            self._block = block
             self._reading = self._start_reading()
+            self._pieces.extend(block[at : at + SPLIT_BYTES] for at in range(0, len(block), SPLIT_BYTES))
         else:
             self._end()
 

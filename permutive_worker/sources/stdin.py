@@ -30,13 +30,8 @@ class StdinSource:
         self._reader = LineReader(text, splitter, rereadable=False)
 
     async def open(self) -> None:
-        # A program started without stdin may have got its descriptor 0 from anything it opened since.
-        if self._fd == 0 and sys.stdin is None:
+        if self._is_closed():
             raise UsageError("standard input is closed: pipe lines into it or name a file")
-        try:
-            os.fstat(self._fd)
-        except OSError:
-            raise UsageError("standard input is closed: pipe lines into it or name a file") from None
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         return await self._reader.receive(max_bytes)
@@ -60,3 +55,13 @@ class StdinSource:
 
     def bytes_total(self) -> int | None:
         return None
+
+    def _is_closed(self) -> bool:
+        # Python looked at descriptor 0 when it started; since then it may have become something else.
+        if self._fd == 0 and (sys.stdin is None or sys.stdin.closed):
+            return True
+        try:
+            os.fstat(self._fd)
+        except OSError:
+            return True
+        return False

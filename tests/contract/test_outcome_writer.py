@@ -10,7 +10,7 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -131,21 +131,24 @@ async def test_a_path_that_is_a_directory_is_found_at_the_start(name, tmp_path):
         await writer.open()
 
 
-@pytest.fixture(params=["disk", "limit"])
-def small_disk(request, tmp_path) -> Iterator[tuple[Path, Callable[[], AbstractContextManager[None]]]]:
-    """A directory, and a context in which a file in it cannot have more than 64 KiB."""
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
     directory = tmp_path / "small"
     directory.mkdir()
-    if request.param == "limit":
-        yield directory, small_files
-        return
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", directory], check=False, capture_output=True
-    )
-    if mount.returncode:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", directory]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("only root may mount a small disk")
-    yield directory, nullcontext
+    yield directory
     subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.fixture(params=["disk", "limit"])
+def small(request, tmp_path) -> tuple[Path, AbstractContextManager[None]]:
+    """A directory, and a context in which a file in it cannot have more than 64 KiB."""
+    if request.param == "disk":
+        return request.getfixturevalue("disk"), nullcontext()
+    return tmp_path, small_files()
 
 
 @contextmanager
@@ -158,12 +161,12 @@ def small_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_full_disk_is_an_error_and_leaves_only_whole_groups(name, small_disk):
-    directory, limited = small_disk
+async def test_a_full_disk_is_an_error_and_leaves_only_whole_groups(name, small):
+    directory, limit = small
     writer, path = build_writer(name, directory)
     written = 0
 
-    with limited(), pytest.raises(OutputError, match=r"(No space left|File too large).*; .*, and run again"):
+    with limit, pytest.raises(OutputError, match=r"(No space left|File too large).*; .*, and run again"):
         while True:
             await writer.write(build_group(7, padding_bytes=1000))
             written += 1
@@ -175,14 +178,11 @@ async def test_a_full_disk_is_an_error_and_leaves_only_whole_groups(name, small_
     await writer.close()
 
 
-async def test_a_disk_that_is_full_before_the_run_is_found_at_the_start(name, small_disk):
-    directory, limited = small_disk
-    if limited is not nullcontext:
-        pytest.skip("a limit on the size of a file leaves room for others")
-    with (directory / "ballast").open("wb", buffering=0) as ballast, pytest.raises(OSError, match="No space"):
+async def test_a_disk_that_is_full_before_the_run_is_found_at_the_start(name, disk):
+    with (disk / "ballast").open("wb", buffering=0) as ballast, pytest.raises(OSError, match="No space"):
         while True:
             ballast.write(bytes(4096))
-    writer, _ = build_writer(name, directory)
+    writer, _ = build_writer(name, disk)
 
     with pytest.raises(ConfigurationError, match="No space left"):
         await writer.open()

@@ -75,7 +75,9 @@ async def test_connections_are_used_again(kind):
 
 @pytest.mark.parametrize("status", [201, 204, 301, 302, 400, 401, 403, 404, 408, 413, 429, 500, 503])
 async def test_every_status_is_an_answer_and_redirects_are_not_followed(kind, status):
-    answer = f"HTTP/1.1 {status} X\r\nLocation: /elsewhere\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
+    answer = (
+        f"HTTP/1.1 {status} X\r\nLocation: /elsewhere\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
+    )
     if status == 204:
         answer = b"HTTP/1.1 204 No Content\r\nRetry-After: 7\r\n\r\n"
     async with raw_server(answer) as server, wire_to(kind, server.url) as wire:
@@ -112,7 +114,10 @@ async def test_bodies_in_every_framing(kind, answer):
 
 async def test_gzip_bodies(kind):
     packed = gzip.compress(b"hello world")
-    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(packed),
+        packed,
+    )
     async with raw_server(answer) as server, wire_to(kind, server.url) as wire:
         assert (await wire.send(post())).body == b"hello world"
 

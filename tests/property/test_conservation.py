@@ -12,7 +12,22 @@ from permutive_worker.config import Delivery, Guard, RateLimit, Settings
 from permutive_worker.errors import TransportError
 from permutive_worker.model import Response
 
-ANSWERS = ["200", "200", "200", "400", "429", "429 retry", "500", "503 retry", "408", "reset", "connect", "401", "404", "bug"]
+ANSWERS = [
+    "200",
+    "200",
+    "200",
+    "400",
+    "429",
+    "429 retry",
+    "500",
+    "503 retry",
+    "408",
+    "reset",
+    "connect",
+    "401",
+    "404",
+    "bug",
+]
 
 
 class RandomWire:
@@ -53,7 +68,9 @@ LINES = st.lists(
             lambda count: {
                 "type": "segmentation",
                 "user_id": "u1",
-                "events": [{"name": f"E{n}", "time": "2026-01-01T00:00:00Z", "properties": {}} for n in range(count)],
+                "events": [
+                    {"name": f"E{n}", "time": "2026-01-01T00:00:00Z", "properties": {}} for n in range(count)
+                ],
             }
         ),
     ),
@@ -98,7 +115,7 @@ def test_every_line_ends_in_exactly_one_place(
             summary = await worker.run()
         return worker, outcomes, summary, wire
 
-    worker, outcomes, summary, wire = run_jumping(scenario())
+    worker, outcomes, summary, _ = run_jumping(scenario())
 
     ended = summary.delivered + summary.dead_lettered + summary.skipped + summary.returned
     assert summary.read == ended

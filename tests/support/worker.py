@@ -16,8 +16,11 @@ KEY = "f9975143-2d88-46dc-9247-1fb6c790e1cc"
 class LoopClock:
     """The running loop's time, as the worker's two clocks."""
 
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     def utc_now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.monotonic())

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from permutive_worker.cli.dead_letters import dead_letters
 from permutive_worker.errors import UsageError
+from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.model import ErrorDetail
-from permutive_worker.outcomes.dead_letters import DeadLetter
 
 
 def build_letter(

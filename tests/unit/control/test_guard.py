@@ -48,7 +48,11 @@ def test_zero_failures_allowed_trips_at_the_first():
 def reference(outcomes, ratio):
     for number in range(1, len(outcomes) + 1):
         window = outcomes[max(0, number - 1000) : number]
-        if len(window) in (100, 1000) and (number == 100 or outcomes[number - 1]) and sum(window) >= ratio * len(window):
+        if (
+            len(window) in (100, 1000)
+            and (number == 100 or outcomes[number - 1])
+            and sum(window) >= ratio * len(window)
+        ):
             return number
     return None
 

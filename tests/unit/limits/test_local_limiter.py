@@ -30,7 +30,19 @@ def most_in_a_second(times):
 
 @pytest.mark.parametrize(
     ("rate", "burst"),
-    [(1, None), (7, 1), (20, 1), (50, None), (50, 50), (200, None), (200, 1), (1000, None), (1000, 200), (5000, 1), (20000, None)],
+    [
+        (1, None),
+        (7, 1),
+        (20, 1),
+        (50, None),
+        (50, 50),
+        (200, None),
+        (200, 1),
+        (1000, None),
+        (1000, 200),
+        (5000, 1),
+        (20000, None),
+    ],
 )
 def test_no_sliding_second_holds_more_than_rate_plus_burst(rate, burst):
     limiter = LocalLimiter(rate, burst)

@@ -35,6 +35,10 @@ async def write_one(path: Path, entry, clock, **options) -> dict:
     await writer.open()
     await writer.write([entry])
     await writer.close()
+    return read_record(path)
+
+
+def read_record(path: Path) -> dict:
     (line,) = path.read_bytes().splitlines()
     return json.loads(line)
 

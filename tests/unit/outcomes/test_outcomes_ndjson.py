@@ -69,7 +69,7 @@ def test_a_file_that_was_renamed_away_is_started_anew(tmp_path, durable):
 def test_a_directory_that_is_gone_is_said_with_path_reason_and_remedy(tmp_path):
     path = tmp_path / "gone" / "letters.ndjson"
 
-    with pytest.raises(OutputError, match="letters.ndjson: No such file or directory; make its directory"):
+    with pytest.raises(OutputError, match=r"letters\.ndjson: No such file or directory; make its directory"):
         LockedAppender(path).append(b"1\n")
 
 

@@ -28,7 +28,7 @@ def as_it_is(lines: bytes) -> bytes:
     return lines
 
 
-async def write(path: Path, entries, clock, scrub=as_it_is) -> bytes:
+async def write(path, entries, clock, scrub=as_it_is) -> bytes:
     writer = ResultWriter(str(path), scrub, clock)
     await writer.write(entries)
     await writer.close()

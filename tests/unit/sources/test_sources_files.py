@@ -19,6 +19,11 @@ def source_of(*paths, max_line_bytes=MiB):
     return FileSource([Path(path) for path in paths], max_line_bytes)
 
 
+def writing_to(fifo):
+    """A raw file; opened so that it does not wait for the reader."""
+    return open(os.open(fifo, os.O_RDWR), "wb", buffering=0)
+
+
 async def read(source):
     """The lines, and the error that came after them."""
     deliveries = []
@@ -78,19 +83,25 @@ async def test_broken_files_do_not_keep_the_others_from_being_read(tmp_path):
     deliveries, error = await read(source)
 
     assert [delivery.raw for delivery in deliveries] == [b"1", b"2"] * 50 + [b"3"]
-    assert error.splitlines() == [
-        f"{tmp_path}/cut.gz ends in the middle of its gzip data: "
-        "get the whole of it and run it again (lines 1 to 100 were read)",
-        f"{tmp_path}/damaged.gz holds damaged gzip data: get a sound copy and run it again",
-        f"{tmp_path}/vanished cannot be read: No such file or directory",
+    assert error.replace(f"{tmp_path}/", "").splitlines() == [
+        "cut.gz ends in the middle of its gzip data: get the whole of it and run it again (lines 1 to 100 were read)",
+        "damaged.gz holds damaged gzip data: get a sound copy and run it again",
+        "vanished cannot be read: No such file or directory",
     ]
     assert await read(source) == ([], None)
     await source.close()
 
 
 async def test_an_error_while_reading_is_an_input_error(tmp_path):
-    """Reading the memory of this process at address 0 fails with EIO."""
-    assert await read_file("/proc/self/mem") == ([], "/proc/self/mem cannot be read: Input/output error")
+    (tmp_path / "sound").write_bytes(b"1\n")
+    (tmp_path / "link").symlink_to("sound")
+    source = source_of(tmp_path / "link")
+    await source.open()
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("/proc/self/mem")  # there is nothing at address 0: EIO
+
+    assert await read(source) == ([], f"{tmp_path}/link cannot be read: Input/output error")
+    await source.close()
 
 
 @pytest.mark.parametrize(
@@ -103,9 +114,9 @@ async def test_an_error_while_reading_is_an_input_error(tmp_path):
 )
 async def test_open_refuses_what_cannot_be_read(tmp_path, monkeypatch, name, sentence):
     monkeypatch.chdir(tmp_path)
-    Path("folder").mkdir()
-    Path("jobs.zst").write_bytes(b"\x28\xb5\x2f\xfd123")
-    Path("sound").write_bytes(b"1\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "jobs.zst").write_bytes(b"\x28\xb5\x2f\xfd123")
+    (tmp_path / "sound").write_bytes(b"1\n")
     source = source_of("sound", name)
 
     with pytest.raises(UsageError) as error:
@@ -162,7 +173,7 @@ async def test_a_fifo_is_read_from_its_writer_to_its_end(tmp_path):
     receiving = asyncio.create_task(source.receive(MiB))
     await asyncio.sleep(0)
 
-    with open(os.open(tmp_path / "fifo", os.O_RDWR), "wb", buffering=0) as writer:
+    with writing_to(tmp_path / "fifo") as writer:
         writer.write(b"1\n2")
         assert [delivery.raw for delivery in await receiving] == [b"1"]
 
@@ -193,7 +204,7 @@ async def test_a_fragment_of_a_fifo_is_given_at_an_interrupt(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     source = source_of(tmp_path / "fifo")
     await source.open()
-    with open(os.open(tmp_path / "fifo", os.O_RDWR), "wb", buffering=0) as writer:
+    with writing_to(tmp_path / "fifo") as writer:
         writer.write(b"1\na fragment")
         await source.receive(MiB)
 
@@ -225,7 +236,7 @@ async def test_a_huge_line_is_never_held(tmp_path, pack):
 
 
 async def test_a_file_of_empty_lines_takes_bounded_memory(tmp_path):
-    (tmp_path / "a").write_bytes(b"\n" * MiB)
+    (tmp_path / "a").write_bytes(b"\n" * 300_000)
     source = source_of(tmp_path / "a")
     await source.open()
     count = 0
@@ -239,6 +250,6 @@ async def test_a_file_of_empty_lines_takes_bounded_memory(tmp_path):
     finally:
         tracemalloc.stop()
 
-    assert count == MiB
+    assert count == 300_000
     assert peak_bytes < 20 * MiB
     await source.close()

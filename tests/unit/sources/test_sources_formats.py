@@ -174,6 +174,13 @@ def test_a_gzip_bomb_comes_in_bounded_pieces():
     assert error is None
 
 
+def test_tiny_gzip_members_come_together():
+    pieces, error = gunzip(b"".join(gzip.compress(b"%d\n" % number) for number in range(1_000)))
+
+    assert pieces == [b"".join(b"%d\n" % number for number in range(1_000))]
+    assert error is None
+
+
 def test_a_cut_gzip_gives_what_is_there_and_says_so():
     text = b'{"user_id":"a"}\n' * 1_000
 

@@ -1,6 +1,7 @@
 """Standard input in all its forms."""
 
 import asyncio
+import gzip
 import os
 import sys
 
@@ -171,15 +172,15 @@ async def test_dev_null_is_the_end():
     os.close(fd)
 
 
-async def test_a_closed_stdin_is_a_usage_error(pipe, monkeypatch):
-    spare = os.dup(pipe[0])
-    os.close(spare)
-    with pytest.raises(UsageError, match=r"^standard input is closed: "):
-        await opened(spare)
+@pytest.mark.parametrize("fd", [0, 1_000_000])
+async def test_a_closed_stdin_is_a_usage_error(monkeypatch, fd):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python sets it when it starts without one
+    source = StdinSource(1_000, fd=fd)
 
-    monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UsageError, match=r"^standard input is closed: "):
-        await opened(0)
+    with pytest.raises(UsageError, match=r"^standard input is closed: pipe lines into it or name a file$"):
+        await source.open()
+
+    await source.close()
 
 
 async def test_a_format_that_is_not_read_is_an_input_error(pipe):
@@ -196,8 +197,6 @@ async def test_a_format_that_is_not_read_is_an_input_error(pipe):
 
 
 async def test_a_cut_gzip_gives_all_that_was_read_also_the_fragment(pipe):
-    import gzip
-
     fd, writer = pipe
     source = await opened(fd)
     writer.write(gzip.compress(b"1\na fragment")[:-8])

@@ -1,0 +1,91 @@
+"""The clients that the worker is compared with, each in a process of its own.
+
+    python tests/bench/clients.py bare|httpx|batch_identify URL REQUESTS
+
+Each sends the same body as the worker, the way its documentation shows it. Prints nothing; any answer
+but 200 ends it with an error.
+"""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import jobs
+
+TASKS: Final = 64
+THREADS: Final = 4  # what PermutiveAPI's documentation recommends
+HEADERS: Final = {"X-API-Key": jobs.KEY, "Content-Type": "application/json"}
+
+
+async def bare(url: str, requests: int) -> None:
+    """aiohttp's `session.post` in a loop: no input, no retries, no limits, no outcomes."""
+    import aiohttp
+
+    async def post() -> None:
+        async with session.post(url, data=jobs.BODY) as response:
+            await response.read()
+            _expect_200(response.status)
+
+    async with aiohttp.ClientSession(headers=HEADERS) as session:
+        await _from_tasks(post, requests)
+
+
+async def by_httpx(url: str, requests: int) -> None:
+    import httpx
+
+    async def post() -> None:
+        _expect_200((await client.post(url, content=jobs.BODY)).status_code)
+
+    limits = httpx.Limits(max_connections=TASKS, max_keepalive_connections=TASKS)
+    async with httpx.AsyncClient(headers=HEADERS, limits=limits) as client:
+        await _from_tasks(post, requests)
+
+
+async def _from_tasks(post: Callable[[], Awaitable[None]], requests: int) -> None:
+    async def post_all(turns: Iterator[int]) -> None:
+        for _ in turns:
+            await post()
+
+    turns = iter(range(requests))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(TASKS, requests)):
+            group.create_task(post_all(turns))
+
+
+def batch_identify(url: str, requests: int) -> None:
+    """The PermutiveAPI package, its endpoint pointed at the sink."""
+    from PermutiveAPI import Alias, Identity
+
+    # The package re-exports the class under the module's name, so the module must be asked for by path.
+    module = importlib.import_module("PermutiveAPI.Identify.Identity")
+    vars(module)["_API_ENDPOINT"] = url
+    alias = Alias(str(jobs.ALIAS["id"]), str(jobs.ALIAS["tag"]), 0)
+    identities = [Identity(jobs.USER_ID, [alias]) for _ in range(requests)]
+    responses, failures = Identity.batch_identify(identities, api_key=jobs.KEY, max_workers=THREADS)
+    for response in responses:
+        _expect_200(response.status_code)
+    if failures:
+        raise failures[0][1]
+
+
+def _expect_200(status: int) -> None:
+    if status != 200:
+        raise SystemExit(f"the sink answered {status}")
+
+
+def main(name: str, url: str, requests: int) -> None:
+    endpoint = url + jobs.PATH
+    if name == "batch_identify":
+        batch_identify(endpoint, requests)
+        return
+    import uvloop
+
+    client = {"bare": bare, "httpx": by_httpx}[name]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(client(endpoint, requests))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

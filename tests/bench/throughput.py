@@ -1,0 +1,186 @@
+"""How fast the worker is, beside other ways to send the same requests, all in one run.
+
+    python tests/bench/throughput.py [--lines 200000] [--rounds 3] [--seconds 300] [--only bare,worker]
+
+Prints a table. Every row is a process of its own on one CPU, against the same sink (`sink.py`) on
+another one. Rows take turns in rounds, so that a noisy neighbour hits all of them; medians are
+printed. From the time and CPU of each run those of a run with one line are taken away, so start-up,
+which matters to nobody with many lines, does not count; the peak of memory does include it.
+
+    requests/s   of the client on its CPU
+    CPU µs       user and system of the client's process, for each request
+    peak MB      resident memory
+    x bare       requests/s over those of the bare aiohttp loop in the same round
+    sink busy    of its CPU; above 90 % the row is slower than its client
+"""
+
+import argparse
+import importlib.metadata
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+from child import ChildFailed, Cost, Sink, client_command, run_child, running_sink, worker_command
+from jobs import write_jobs
+
+INSTALL: Final = 'pip install "permutive-worker[bench]"'
+
+
+class Row(NamedTuple):
+    """One way to send `lines` requests.
+
+    Attributes:
+        name: for `--only`.
+        label: what stands in the table.
+        command: the client for so many requests to this URL.
+        most_lines: slow clients need not send as many for a steady figure.
+        package: what must be installed.
+    """
+
+    name: str
+    label: str
+    command: Callable[[str, int], list[str]]
+    most_lines: int = sys.maxsize
+    package: str = "permutive-worker"
+
+
+class Measurement(NamedTuple):
+    """One row in one round."""
+
+    per_second: float
+    cpu_micros: float
+    peak_mb: float
+    sink_busy: float
+
+
+def rows(directory: Path) -> list[Row]:
+    def jobs(count: int) -> Path:
+        path = directory / f"{count}.ndjson"
+        return path if path.exists() else write_jobs(path, count)
+
+    def worker(*more: str) -> Callable[[str, int], list[str]]:
+        return lambda url, count: worker_command(jobs(count), url, *more)
+
+    def client(name: str) -> Callable[[str, int], list[str]]:
+        return lambda url, count: client_command(name, url, count)
+
+    return [
+        Row("bare", "bare session.post loop", client("bare")),
+        Row("worker", "permutive-worker run", worker()),
+        Row("results", "permutive-worker run --results", worker("--results=results.ndjson")),
+        Row("batch_identify", "batch_identify, 4 threads", client("batch_identify"), 3_000, "PermutiveAPI"),
+        Row("httpx", "httpx.AsyncClient", client("httpx"), 20_000, "httpx"),
+    ]
+
+
+def measure(row: Row, lines: int, sink: Sink, limit_seconds: float) -> Measurement:
+    """Run a row with one line, then with all of them. Raises ChildFailed."""
+    lines = min(lines, row.most_lines)
+    start_up = run_child(row.command(sink.url, 1), limit_seconds)
+    before = sink.work()
+    whole = run_child(row.command(sink.url, lines), limit_seconds)
+    after = sink.work()
+    if (sent := after.requests - before.requests) != lines:
+        raise ChildFailed(f"it sent {sent} requests for {lines} lines")
+    return figures(whole.without(start_up), lines - 1, after.cpu_seconds - before.cpu_seconds)
+
+
+def figures(cost: Cost, requests: int, sink_cpu_seconds: float) -> Measurement:
+    return Measurement(
+        per_second=requests / cost.wall_seconds,
+        cpu_micros=cost.cpu_seconds / requests * 1e6,
+        peak_mb=cost.peak_bytes / 1e6,
+        sink_busy=sink_cpu_seconds / cost.wall_seconds,
+    )
+
+
+class Table:
+    """What was measured, by row and round; a row that failed says why instead."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._rounds: list[dict[str, Measurement]] = []
+        self._problems: dict[str, str] = {}
+
+    def play_round(self, sink: Sink, lines: int, limit_seconds: float) -> None:
+        measured: dict[str, Measurement] = {}
+        self._rounds.append(measured)
+        for row in self._rows:
+            if row.name in self._problems:
+                continue
+            if not is_installed(row.package):
+                self._problems[row.name] = f"not installed: {INSTALL}"
+                continue
+            try:
+                measured[row.name] = measure(row, lines, sink, limit_seconds)
+            except ChildFailed as failure:
+                self._problems[row.name] = str(failure)
+                continue
+            self._tell(row, measured[row.name])
+
+    def _tell(self, row: Row, one: Measurement) -> None:
+        told = f"{one.per_second:,.0f}/s, {one.cpu_micros:.1f} µs"
+        print(f"round {len(self._rounds)}: {row.label}: {told}", file=sys.stderr, flush=True)
+
+    def text(self) -> str:
+        heads = ("requests/s", "CPU µs", "peak MB", "x bare", "sink busy")
+        return "\n".join(
+            [f"{'':32}" + "".join(f"{head:>12}" for head in heads), *map(self._line, self._rows)]
+        )
+
+    def _line(self, row: Row) -> str:
+        if row.name in self._problems:
+            return f"{row.label:32}  {self._problems[row.name]}"
+        found = [one[row.name] for one in self._rounds]
+        ratios = [one[row.name].per_second / one["bare"].per_second for one in self._rounds if "bare" in one]
+        cells = (
+            f"{median(one.per_second for one in found):,.0f}",
+            f"{median(one.cpu_micros for one in found):.1f}",
+            f"{median(one.peak_mb for one in found):.0f}",
+            f"{median(ratios):.2f}" if ratios else "-",
+            f"{median(one.sink_busy for one in found):.0%}",
+        )
+        return f"{row.label:32}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def versions() -> str:
+    packages = ("permutive-worker", "aiohttp", "uvloop", "PermutiveAPI", "httpx")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in packages if is_installed(name)]
+    return ", ".join([f"CPython {platform.python_version()}", *found])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare the worker with other ways to send requests.")
+    parser.add_argument("--lines", type=int, default=200_000, help="of a fast row (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="the median of so many (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="a process may take (default: 300)")
+    parser.add_argument("--only", help="names of rows, with commas: bare, worker, results, …")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, running_sink() as sink:
+        known = rows(Path(directory))
+        names = asked.only.split(",") if asked.only else [row.name for row in known]
+        if unknown := set(names) - {row.name for row in known}:
+            parser.error(f"no row is called {', '.join(unknown)}: {', '.join(row.name for row in known)}")
+        if asked.lines < 2:
+            parser.error("--lines must be 2 or more: one is the start-up")
+        table = Table([row for row in known if row.name in names])
+        for _ in range(asked.rounds):
+            table.play_round(sink, asked.lines, asked.seconds)
+    print(f"{versions()}; {asked.lines:,} lines, median of {asked.rounds} rounds\n")
+    print(table.text())
+
+
+if __name__ == "__main__":
+    main()
