@@ -22,7 +22,7 @@ class Origin(Protocol):
         ...
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, gc=False):
     """One line of input and its place.
 
     Attributes:
@@ -34,17 +34,12 @@ class Delivery:
         filtered: the source's filter left it out; it is settled and not delivered.
     """
 
-    __slots__ = ("filtered", "number", "origin", "oversize_bytes", "place", "raw")
-
-    def __init__(
-        self, raw: bytes, origin: Origin, place: Any = None, number: int = 0, oversize_bytes: int = 0
-    ) -> None:
-        self.raw = raw
-        self.origin = origin
-        self.place = place
-        self.number = number
-        self.oversize_bytes = oversize_bytes
-        self.filtered = False
+    raw: bytes
+    origin: Origin
+    place: Any = None
+    number: int = 0
+    oversize_bytes: int = 0
+    filtered: bool = False
 
     @property
     def position(self) -> str:
@@ -91,31 +86,29 @@ class Job(Protocol):
         ...
 
 
-class Request:
-    """One HTTP request of one job; host and key are the wire's."""
+class Request(msgspec.Struct, eq=False, gc=False):
+    """One HTTP request of one job; host and key are the wire's.
 
-    __slots__ = ("body", "key_in_query", "kind", "method", "path")
+    Attributes:
+        path: with its query, percent-encoded.
+        kind: of the job, a metric label.
+        key_in_query: cohorts and taxonomy take the key only as `k=`.
+    """
 
-    def __init__(self, method: str, path: str, body: bytes, kind: str, *, key_in_query: bool = False) -> None:
-        self.method = method
-        self.path = path  # with its query, percent-encoded
-        self.body = body
-        self.kind = kind
-        self.key_in_query = key_in_query  # cohorts and taxonomy take the key only as `k=`
+    method: str
+    path: str
+    body: bytes
+    kind: str
+    key_in_query: bool = False
 
 
-class Response:
+class Response(msgspec.Struct, eq=False, gc=False):
     """The answer to one attempt. `body` is at most 256 KiB; `truncated` if more was sent or it broke off."""
 
-    __slots__ = ("body", "headers", "status", "truncated")
-
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, truncated: bool = False
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.truncated = truncated
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    truncated: bool = False
 
 
 class Action(Enum):
@@ -137,36 +130,24 @@ class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str | None = None
 
 
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, eq=False):
     """What one answer, or its absence, means.
 
     Attributes:
         action: see `Action`.
         why: for retries a metric label (throttled, server_error, timeout, connection), else a word for logs.
+        status: of the answer, 0 if there was none.
         retry_after_seconds: the server's hint, None if it gave none.
         ambiguous: the API may have taken the request although it did not say so.
-        status: of the answer, 0 if there was none.
         error: what to say in the dead letter; None for DELIVERED.
     """
 
-    __slots__ = ("action", "ambiguous", "error", "retry_after_seconds", "status", "why")
-
-    def __init__(
-        self,
-        action: Action,
-        why: str,
-        *,
-        status: int = 0,
-        retry_after_seconds: float | None = None,
-        ambiguous: bool = False,
-        error: ErrorDetail | None = None,
-    ) -> None:
-        self.action = action
-        self.why = why
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
-        self.ambiguous = ambiguous
-        self.error = error
+    action: Action
+    why: str
+    status: int = 0
+    retry_after_seconds: float | None = None
+    ambiguous: bool = False
+    error: ErrorDetail | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -200,52 +181,45 @@ class End(Enum):
     RETURNED = "returned"
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """One line on its way from the source to its settlement.
 
-    Written by intake: delivery, job, kind, user, charge_bytes, budget, read_at, workspace.
-    Written by senders: attempts, failures, part, trail, response, sent_at; and `end`, `reason`,
-    `error` once, with which the entry passes to the settler.
+    A Struct that the garbage collector need not look at: it is in no cycle, and there are many.
+
+    Attributes:
+        job: None if the line is no job, and then `reason` says why.
+        kind, user: of the job; "" and None without one.
+        read_at: monotonic seconds.
+        charge_bytes, budget: what it takes of which byte budget, once it is taken in.
+        workspace: its lane's; "" before it has one.
+        attempts: requests sent for it, all of them.
+        failures: those that count against `max_attempts`.
+        part: requests already delivered.
+        sent_at: monotonic seconds of the attempt under way.
+        trail: first and last five attempts that failed.
+        response: the last answer.
+        end, reason, error: written once, with which the entry passes to the settler.
+
+    Intake writes it up to `workspace`, then senders do.
     """
 
-    __slots__ = (
-        "attempts",
-        "budget",
-        "charge_bytes",
-        "delivery",
-        "end",
-        "error",
-        "failures",
-        "job",
-        "kind",
-        "part",
-        "read_at",
-        "reason",
-        "response",
-        "sent_at",
-        "trail",
-        "user",
-        "workspace",
-    )
-
-    def __init__(self, delivery: Delivery, job: Job | None, read_at: float, charge_bytes: int) -> None:
-        self.delivery = delivery
-        self.job = job  # None: the line is no job, and `reason` says why
-        self.kind = job.kind if job is not None else ""
-        self.user: Hashable = job.user() if job is not None else None
-        self.read_at = read_at  # monotonic seconds
-        self.charge_bytes = charge_bytes  # what it takes …
-        self.budget: Budget | None = None  # … of this, once it is taken in
-        self.workspace = ""
-        self.attempts = 0  # requests sent for it, all of them
-        self.failures = 0  # those that count against max_attempts
-        self.part = 0  # requests already delivered
-        self.sent_at = 0.0  # monotonic seconds of the attempt under way
-        self.trail: list[Attempt] | None = None  # first and last five that failed
-        self.response: Response | None = None
-        self.end: End | None = None
-        self.reason: Reason | None = None  # of a dead letter
-        self.error: ErrorDetail | None = None
+    delivery: Delivery
+    job: Job | None
+    kind: str
+    user: Hashable
+    read_at: float
+    charge_bytes: int
+    budget: Budget | None = None
+    workspace: str = ""
+    attempts: int = 0
+    failures: int = 0
+    part: int = 0
+    sent_at: float = 0.0
+    trail: list[Attempt] | None = None
+    response: Response | None = None
+    end: End | None = None
+    reason: Reason | None = None
+    error: ErrorDetail | None = None
 
 
 class Progress(msgspec.Struct, frozen=True):

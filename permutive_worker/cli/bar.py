@@ -65,7 +65,8 @@ async def tell(counts: Counts, look: Look, stream: TextIO, interval_seconds: flo
             if not _written(progress_line(counts, look(), rate).json(), stream):
                 return
     finally:
-        _written(progress_line(counts, look(), rate).json(), stream)
+        if look().state != "starting":  # a run that never began has nothing to tell
+            _written(progress_line(counts, look(), rate).json(), stream)
 
 
 def _written(line: str, stream: TextIO) -> bool:
@@ -90,7 +91,8 @@ async def show(counts: Counts, look: Look, stream: TextIO) -> None:
     except (OSError, ValueError):  # the terminal is gone
         console.quiet = True
     finally:
-        _leave(console, bar.last_line(look()))
+        if look().state != "starting":
+            _leave(console, bar.last_line(look()))
 
 
 def _leave(console: Console, line: str) -> None:

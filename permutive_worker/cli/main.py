@@ -53,6 +53,7 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit; see the README for the exit codes."""
+    _fill_closed_descriptors()
     try:
         code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
         sys.stdout.flush()
@@ -73,6 +74,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         # Nobody reads stdout any more; the interpreter must not complain of it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fill_closed_descriptors() -> None:
+    """Open /dev/null in place of a closed stdin, stdout or stderr.
+
+    Otherwise the loop's own descriptors get these numbers, and libuv aborts when it closes one.
+    `sys.stdin is None` still tells that it was closed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _told(error: click.ClickException) -> int:

@@ -72,35 +72,34 @@ class Intake:
     def _read(self, delivery: Delivery) -> Entry:
         """Count the line as read and say what it is: a job, a dead letter, blank."""
         self._counts.read += 1
-        charge_bytes = len(delivery.raw) + OVERHEAD_BYTES
-        if delivery.oversize_bytes:
-            text = f"the line has {delivery.oversize_bytes} bytes, more than input.max_line_bytes"
-            return self._dead(Entry(delivery, None, self._now(), charge_bytes), Fault(Reason.TOO_LARGE, text))
-        if delivery.filtered:
-            return self._skipped(Entry(delivery, None, self._now(), charge_bytes))
-        job = self._decoder.decode(delivery.raw)
+        raw = delivery.raw
+        charge_bytes = len(raw) + OVERHEAD_BYTES
+        if delivery.filtered or delivery.oversize_bytes:
+            return self._unread(delivery, charge_bytes)
+        job = self._decoder.decode(raw)
         if not isinstance(job, Fault):
-            return Entry(delivery, job, self._now(), charge_bytes)
-        entry = Entry(delivery, None, self._now(), charge_bytes)
-        return self._dead(entry, job) if delivery.raw.strip() else self._skipped(entry)
-
-    def _skipped(self, entry: Entry) -> Entry:
+            return Entry(delivery, job, job.kind, job.user(), self._now(), charge_bytes)
+        entry = Entry(delivery, None, "", None, self._now(), charge_bytes)
+        if raw.strip():
+            return _dead(entry, job)
         entry.end = End.SKIPPED
         return entry
 
-    def _dead(self, entry: Entry, fault: Fault) -> Entry:
-        entry.end = End.DEAD_LETTERED
-        entry.kind = fault.kind or entry.kind
-        entry.reason = fault.reason
-        entry.error = ErrorDetail(fault.reason.value, fault.message)
-        return entry
+    def _unread(self, delivery: Delivery, charge_bytes: int) -> Entry:
+        """A line that is settled without a look inside."""
+        entry = Entry(delivery, None, "", None, self._now(), charge_bytes)
+        if delivery.filtered:
+            entry.end = End.SKIPPED
+            return entry
+        text = f"the line has {delivery.oversize_bytes} bytes, more than input.max_line_bytes"
+        return _dead(entry, Fault(Reason.TOO_LARGE, text))
 
     def _find_lane(self, entry: Entry) -> Lane | None:
         if entry.job is None:
             return None
         lane = self._lane_of(entry.job.workspace)
         if lane is None:
-            self._dead(entry, NO_WORKSPACE)
+            _dead(entry, NO_WORKSPACE)
         else:
             entry.workspace = lane.workspace
         return lane
@@ -131,3 +130,11 @@ class Intake:
             lane.add(entry)
         else:
             self._on_end(entry)
+
+
+def _dead(entry: Entry, fault: Fault) -> Entry:
+    entry.end = End.DEAD_LETTERED
+    entry.kind = fault.kind or entry.kind
+    entry.reason = fault.reason
+    entry.error = ErrorDetail(fault.reason.value, fault.message)
+    return entry

@@ -15,8 +15,11 @@ from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.formats import LineSplitter, refusal
 from permutive_worker.sources.reader import Interrupt, LineReader, NamedOrigin, TextReader
 
+# Formats that are not read are listed too: they are refused with a sentence, not left out in silence.
 DIRECTORY_SUFFIXES: Final = tuple(
-    f"{suffix}{packed}" for suffix in (".ndjson", ".jsonl", ".json") for packed in ("", ".gz")
+    f"{suffix}{packed}"
+    for suffix in (".ndjson", ".jsonl", ".json")
+    for packed in ("", ".gz", ".zst", ".bz2", ".xz")
 )
 _HEAD_BYTES: Final = 16  # more than the first bytes of any format that is told apart
 
@@ -86,8 +89,9 @@ def _files_of_directory(directory: str) -> list[Path]:
         and os.path.isfile(os.path.join(directory, name))
     ]
     if not files:
-        looked_for = " ".join(f"*{suffix}" for suffix in DIRECTORY_SUFFIXES)
-        raise UsageError(f"the directory {directory} holds no input: looked for {looked_for}")
+        raise UsageError(
+            f"the directory {directory} holds no input: looked for *.ndjson, *.jsonl and *.json, also with .gz"
+        )
     return files
 
 

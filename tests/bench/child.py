@@ -21,7 +21,7 @@ from jobs import KEY
 HERE: Final = Path(__file__).parent
 CLIENT_CPU: Final = 0
 SINK_CPU: Final = 1
-LAST_WORDS: Final = 600  # characters of stderr that are shown of a child that failed
+LAST_WORDS: Final = 300  # characters of what a child that failed said last
 
 
 class ChildFailed(Exception):  # noqa: N818  (named as what happened)
@@ -107,9 +107,15 @@ def run_child(command: Sequence[str], limit_seconds: float) -> Cost:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             stderr.seek(0)
-            said = stderr.read().decode(errors="replace")[-LAST_WORDS:].strip()
+            said = _last_words(stderr.read().decode(errors="replace"))
             raise ChildFailed(f"exit code {process.returncode} after {wall_seconds:.0f} s: {said}")
     return Cost(wall_seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _maxrss_unit_bytes())
+
+
+def _last_words(text: str) -> str:
+    """The last line that has words in it: of a traceback the error, of the worker the summary."""
+    lines = [line for line in text.splitlines() if any(map(str.isalpha, line))]
+    return lines[-1].strip(" |")[:LAST_WORDS] if lines else "it said nothing"
 
 
 def _environment() -> dict[str, str]:

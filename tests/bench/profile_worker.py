@@ -13,7 +13,6 @@ import cProfile
 import os
 import pstats
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -92,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,7 +14,7 @@ import asyncio
 import json
 import re
 import time
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -66,8 +66,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self._tally.connected()
 
     def data_received(self, data: bytes) -> None:

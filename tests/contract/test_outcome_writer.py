@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from support.entries import entry_of
 
 from permutive_worker.errors import ConfigurationError, OutputError
-from permutive_worker.jobs.decode import Decoder
 from permutive_worker.model import Delivery, End, Entry, Reason, Response
 from permutive_worker.outcomes.dead_letters import DeadLetterWriter
 from permutive_worker.outcomes.memory import MemoryWriter
@@ -63,7 +63,7 @@ def build_group(count: int, padding_bytes: int = 100) -> list[Entry]:
     for number in range(1, count + 1):
         job = {"type": "identify", "user_id": f"{number}-" + "u" * padding_bytes, "aliases": []}
         raw = json.dumps(job).encode()
-        entry = Entry(Delivery(raw, Lines(), number - 1, number), Decoder().decode(raw), 0.0, len(raw))
+        entry = entry_of(Delivery(raw, Lines(), number - 1, number))
         entry.end, entry.reason, entry.attempts = End.DELIVERED, Reason.REJECTED, 1
         entry.response = Response(200, {}, b'{"said":"' + b"r" * padding_bytes + b'"}')
         entries.append(entry)

@@ -4,12 +4,13 @@ import asyncio
 import math
 
 import pytest
+from support.entries import entry_of
 
 from permutive_worker.control.breaker import OPENS_AFTER
 from permutive_worker.control.budget import Budget
 from permutive_worker.delivery.lane import HIGH_WATER, Lane
 from permutive_worker.http.gate import NEEDS_LEASE, Gate
-from permutive_worker.jobs.decode import KINDS, Decoder
+from permutive_worker.jobs.decode import KINDS
 from permutive_worker.model import Action, Delivery, Entry, Verdict
 from permutive_worker.sources.memory import JobsOrigin
 from permutive_worker.telemetry.counts import Counts
@@ -43,7 +44,7 @@ class FewPermits:
 
 def job(user="u"):
     raw = b'{"type":"identify","user_id":"%s","aliases":[]}' % user.encode()
-    return Entry(Delivery(raw, JobsOrigin(), 0), Decoder().decode(raw), 0.0, 1000)
+    return entry_of(Delivery(raw, JobsOrigin(), 0))
 
 
 class Lanes:

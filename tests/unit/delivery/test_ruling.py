@@ -1,11 +1,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.entries import entry_of
 
 from permutive_worker.control.backoff import Backoff
 from permutive_worker.delivery.ruling import DELIVERED, NEXT_PART, Policy, Ruling, rule
-from permutive_worker.jobs.decode import Decoder
-from permutive_worker.model import Action, Delivery, End, Entry, Reason, Verdict
+from permutive_worker.model import Action, Delivery, End, Reason, Verdict
 from permutive_worker.sources.memory import JobsOrigin
 
 POLICY = Policy(Backoff(1.0, 2.0, 60.0), max_attempts=3)
@@ -17,7 +17,7 @@ def entry(*, events=None, **fields):
     if events:
         one = b'{"name":"E","time":"2026-01-01T00:00:00Z","properties":{}}'
         raw = b'{"type":"segmentation","user_id":"u","events":[' + b",".join([one] * events) + b"]}"
-    made = Entry(Delivery(raw, JobsOrigin(), 0), Decoder().decode(raw), NOW, 1)
+    made = entry_of(Delivery(raw, JobsOrigin(), 0), read_at=NOW)
     made.attempts = 1
     for name, value in fields.items():
         setattr(made, name, value)

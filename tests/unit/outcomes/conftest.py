@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from support.entries import entry_of
 
-from permutive_worker.jobs.decode import Decoder, Fault
 from permutive_worker.model import Delivery, End, Entry, Reason, Response
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -35,10 +35,7 @@ def build_entry(
     oversize_bytes: int = 0,
 ) -> Entry:
     """Read at 100.0 as line 17; `kind` is what `--type` would say."""
-    job = Decoder(kind).decode(raw)
-    entry = Entry(
-        Delivery(raw, Lines(), 16, 17, oversize_bytes), None if isinstance(job, Fault) else job, 100.0, 0
-    )
+    entry = entry_of(Delivery(raw, Lines(), 16, 17, oversize_bytes), kind=kind, read_at=100.0)
     entry.end = end
     entry.part = part
     entry.attempts = 1

@@ -236,7 +236,7 @@ async def test_a_huge_line_is_never_held(tmp_path, pack):
 
 
 async def test_a_file_of_empty_lines_takes_bounded_memory(tmp_path):
-    (tmp_path / "a").write_bytes(b"\n" * 300_000)
+    (tmp_path / "a").write_bytes(b"\n" * 1_200_000)
     source = source_of(tmp_path / "a")
     await source.open()
     count = 0
@@ -250,6 +250,6 @@ async def test_a_file_of_empty_lines_takes_bounded_memory(tmp_path):
     finally:
         tracemalloc.stop()
 
-    assert count == 300_000
-    assert peak_bytes < 20 * MiB
+    assert count == 1_200_000
+    assert peak_bytes < 40 * MiB  # one block of 256 KiB may hold 262,144 empty lines
     await source.close()
