@@ -71,11 +71,13 @@ class TextReader:
         name: what error sentences call the input.
 
     Attributes:
-        stored_bytes: read so far.
+        stored_bytes: read so far, as they are in the input.
+        text_bytes: what they were unpacked to.
     """
 
     def __init__(self, open_fd: Callable[[], int], name: str, interrupt: Interrupt) -> None:
         self.stored_bytes = 0
+        self.text_bytes = 0
         self._open_fd = open_fd
         self._name = name
         self._interrupt = interrupt
@@ -87,7 +89,9 @@ class TextReader:
         Raises:
             InputError: the input cannot be read further.
         """
-        return next(self._blocks, b"")
+        block = next(self._blocks, b"")
+        self.text_bytes += len(block)
+        return block
 
     def close(self) -> None:
         self._blocks.close()
@@ -146,7 +150,10 @@ class LineReader:
 
     @property
     def stored_bytes(self) -> int:
-        return self._text.stored_bytes
+        """What of the stored bytes has been given as lines: not what is read ahead, or totals are guessed low."""
+        lines, text = self._lines, self._text
+        given_bytes = lines[self._given].place if self._given < len(lines) else self._splitter.offset
+        return text.stored_bytes * given_bytes // text.text_bytes if text.text_bytes else text.stored_bytes
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         """As in `ports.Source`. Cancellation: safe, the thread's block is kept."""

@@ -106,6 +106,8 @@ def run_child(command: Sequence[str], limit_seconds: float) -> Cost:
         wall_seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
+            if wall_seconds >= limit_seconds:
+                raise ChildFailed(f"killed after {wall_seconds:.0f} s, its limit")
             stderr.seek(0)
             said = _last_words(stderr.read().decode(errors="replace"))
             raise ChildFailed(f"exit code {process.returncode} after {wall_seconds:.0f} s: {said}")

@@ -4,14 +4,13 @@
 
 Runs `permutive-worker run` in this process against the sink and prints the 40 functions with the
 most time of their own. Two views: by default every call is traced, which tells how often a function is
-called, but makes small Python functions look dearer than they are. `--sample` looks every
-millisecond of CPU at the Python function that runs, and counts the C code below it as its own.
+called, but makes small Python functions look dearer than they are. `--sample` looks at
+each tick of the CPU's timer which Python function runs, and counts the C code it calls as its own.
 """
 
 import argparse
 import cProfile
 import os
-import pstats
 import signal
 import tempfile
 from collections import Counter
@@ -25,7 +24,7 @@ from child import CLIENT_CPU, pinned_to, running_sink, worker_command
 from jobs import KEY, write_jobs
 
 SHOWN: Final = 40
-SAMPLE_SECONDS: Final = 0.001
+SAMPLE_SECONDS: Final = 0.001  # or each tick of the kernel's timer, often 0.004
 
 
 def run_worker(command: list[str]) -> None:
@@ -38,15 +37,14 @@ def run_worker(command: list[str]) -> None:
 def trace(run: Callable[[], None], lines: int) -> None:
     profile = cProfile.Profile()
     profile.runcall(run)
-    stats = pstats.Stats(profile).get_stats_profile().func_profiles
-    dearest = sorted(stats.items(), key=lambda item: -item[1].tottime)
+    dearest = sorted(profile.getstats(), key=lambda function: -function.inlinetime)
     print(f"{'own µs/job':>10} {'with callees':>12} {'calls/job':>9}")
-    for name, one in dearest[:SHOWN]:
-        calls = int(str(one.ncalls).partition("/")[0])
-        own, whole = one.tottime / lines * 1e6, one.cumtime / lines * 1e6
-        print(
-            f"{own:10.2f} {whole:12.2f} {calls / lines:9.2f}  {_place(one.file_name, one.line_number)} {name}"
+    for function in dearest[:SHOWN]:
+        own_micros, all_micros = (
+            seconds / lines * 1e6 for seconds in (function.inlinetime, function.totaltime)
         )
+        calls = function.callcount / lines
+        print(f"{own_micros:10.2f} {all_micros:12.2f} {calls:9.2f}  {_place(function.code)}")
 
 
 def sample(run: Callable[[], None], lines: int) -> None:
@@ -67,13 +65,14 @@ def sample(run: Callable[[], None], lines: int) -> None:
     print(f"{'own µs/job':>10} {'share':>6}")
     for code, count in seen.most_common(SHOWN):
         share = count / seen.total()
-        place = _place(code.co_filename, code.co_firstlineno)
-        print(f"{share * cpu_seconds / lines * 1e6:10.2f} {share:6.1%}  {place} {code.co_qualname}")
+        print(f"{share * cpu_seconds / lines * 1e6:10.2f} {share:6.1%}  {_place(code)}")
 
 
-def _place(file_name: str, line_number: int) -> str:
-    short = "/".join(Path(file_name).parts[-2:])
-    return f"{short}:{line_number}" if line_number else short
+def _place(code: CodeType | str) -> str:
+    if isinstance(code, str):  # written in C
+        return code
+    short = "/".join(Path(code.co_filename).parts[-2:])
+    return f"{short}:{code.co_firstlineno} {code.co_qualname}"
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def rows(directory: Path) -> list[Row]:
         Row("worker", "permutive-worker run", worker()),
         Row("results", "permutive-worker run --results", worker("--results=results.ndjson")),
         Row("batch_identify", "batch_identify, 4 threads", client("batch_identify"), 3_000, "PermutiveAPI"),
-        Row("httpx", "httpx.AsyncClient", client("httpx"), 20_000, "httpx"),
+        Row("httpx", "httpx.AsyncClient", client("httpx"), 10_000, "httpx"),
     ]
 
 
@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the worker with other ways to send requests.")
     parser.add_argument("--lines", type=int, default=200_000, help="of a fast row (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=300.0, help="a process may take (default: 300)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="limit of one process (default: 300)")
     parser.add_argument("--only", help="names of rows, with commas: bare, worker, results, …")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, running_sink() as sink:
