@@ -254,7 +254,7 @@ class Worker:
         rate = settings.rate_limit.rate_per_second
         limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
         limit = settings.delivery.max_pending_bytes
-        share = Budget(limit if lanes == 1 else limit // 2, self._budget)
+        share = self._budget if lanes == 1 else Budget(limit // 2, self._budget)
         lane = self._lanes[key.name] = Lane(
             key.name,
             Gate(settings.delivery.max_in_flight, limiter),

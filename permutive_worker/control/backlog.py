@@ -44,18 +44,14 @@ class Backlog(Generic[E]):
     """Pure data; every method is O(1), or O(log n) for jobs that back off."""
 
     def __init__(self) -> None:
-        self._ready: deque[E] = deque()
+        self.ready: deque[E] = deque()  # look at it; only methods change it
         self._asleep: list[tuple[float, int, E]] = []
         self._busy: dict[Hashable, _Followers[E] | None] = {}
         self._blocked = 0
         self._order = 0  # breaks ties in the heap: entries cannot be compared
 
     def __repr__(self) -> str:
-        return f"<Backlog ready={self.ready} asleep={self.asleep} blocked={self.blocked}>"
-
-    @property
-    def ready(self) -> int:
-        return len(self._ready)
+        return f"<Backlog ready={len(self.ready)} asleep={self.asleep} blocked={self.blocked}>"
 
     @property
     def asleep(self) -> int:
@@ -66,18 +62,18 @@ class Backlog(Generic[E]):
         return self._blocked
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._asleep) + self._blocked
+        return len(self.ready) + len(self._asleep) + self._blocked
 
     def add(self, entry: E) -> None:
         """Take in a job: ready, or blocked behind its user's active one."""
         user = entry.user
         if user is None:
-            self._ready.append(entry)
+            self.ready.append(entry)
         elif user in self._busy:
             self._follow(user, entry)
         else:
             self._busy[user] = None
-            self._ready.append(entry)
+            self.ready.append(entry)
 
     def _follow(self, user: Hashable, entry: E) -> None:
         followers = self._busy[user]
@@ -96,19 +92,19 @@ class Backlog(Generic[E]):
         """0.0 if a job may leave now, else the seconds until one wakes; inf if none sleeps."""
         asleep = self._asleep
         while asleep and asleep[0][0] <= now:
-            self._ready.appendleft(heappop(asleep)[2])  # it has waited longest
-        if self._ready:
+            self.ready.appendleft(heappop(asleep)[2])  # it has waited longest
+        if self.ready:
             return 0.0
         return asleep[0][0] - now if asleep else math.inf
 
     def take(self) -> E:
         """Hand out the next ready job. Raises IndexError if `seconds_until_ready` was not 0."""
-        return self._ready.popleft()
+        return self.ready.popleft()
 
     def put_back(self, entry: E, due: float | None = None) -> None:
         """Take back a job that was taken and is not done: asleep until `due`, or first in line."""
         if due is None:
-            self._ready.appendleft(entry)
+            self.ready.appendleft(entry)
         else:
             self._order += 1
             heappush(self._asleep, (due, self._order, entry))
@@ -125,19 +121,19 @@ class Backlog(Generic[E]):
         follower = followers.entries.popleft()
         followers.bytes -= follower.charge_bytes
         self._blocked -= 1
-        self._ready.append(follower)
+        self.ready.append(follower)
         if not followers.entries:
             self._busy[user] = None
 
     def drain(self) -> list[E]:
         """Give up everything that waits. Jobs that are taken stay with their holders."""
-        left = [*self._ready, *(entry for _, _, entry in sorted(self._asleep))]
+        left = [*self.ready, *(entry for _, _, entry in sorted(self._asleep))]
         active = {entry.user for entry in left}
         for followers in self._busy.values():
             if followers is not None:
                 left.extend(followers.entries)
         self._busy = {user: None for user in self._busy if user not in active}
-        self._ready.clear()
+        self.ready.clear()
         self._asleep.clear()
         self._blocked = 0
         return left

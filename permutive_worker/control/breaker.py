@@ -20,11 +20,12 @@ MAX_WAIT_SECONDS: Final = 15.0  # the API is back for this long at most before w
 class Breaker:
     """Pure: time is an argument."""
 
-    __slots__ = ("_failed", "_probe_at", "_probing", "_wait_seconds")
+    __slots__ = ("_failed", "_probe_at", "_probing", "_wait_seconds", "is_open")
 
     def __init__(self) -> None:
+        self.is_open = False  # or half open
         self._failed = 0
-        self._probe_at: float | None = None  # None: closed
+        self._probe_at = 0.0  # while open
         self._probing = False
         self._wait_seconds = FIRST_WAIT_SECONDS
 
@@ -33,13 +34,13 @@ class Breaker:
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
-        if self._probe_at is None:
+        if not self.is_open:
             return "closed"
         return "half_open" if self._probing else "open"
 
     def closed_seconds(self, now: float) -> float:
         """Seconds until an attempt may start; 0.0 now, inf when a probe must come back first."""
-        if self._probe_at is None:
+        if not self.is_open:
             return 0.0
         if self._probing:
             return math.inf
@@ -47,13 +48,13 @@ class Breaker:
 
     def started(self) -> None:
         """An attempt starts; while open that is the probe."""
-        self._probing = self._probe_at is not None
+        self._probing = self.is_open
 
     def succeeded(self) -> None:
         """An answer below 500 came."""
         self._failed = 0
         self._probing = False
-        self._probe_at = None
+        self.is_open = False
         self._wait_seconds = FIRST_WAIT_SECONDS
 
     def failed(self, now: float) -> None:
@@ -61,8 +62,9 @@ class Breaker:
         self._failed += 1
         if self._probing:
             self._wait_seconds = min(MAX_WAIT_SECONDS, self._wait_seconds * 2)
-        elif self._failed < OPENS_AFTER or self._probe_at is not None:
+        elif self._failed < OPENS_AFTER or self.is_open:
             return  # stragglers that were in flight when it opened change nothing
+        self.is_open = True
         self._probing = False
         self._probe_at = now + self._wait_seconds
 

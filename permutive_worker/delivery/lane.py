@@ -38,7 +38,7 @@ class Lane:
         self.budget = budget
         self.backlog: Backlog[Entry] = Backlog()
         self.closed = False
-        self.delivered = False  # whether any job of it was, ever
+        self.has_delivered = False  # whether any job of it was, ever
         self.on_room: Callable[[], None] = _nobody
         self._user_limit_bytes = user_limit_bytes
         self._counts = counts
@@ -64,7 +64,7 @@ class Lane:
         if seconds := self.gate.permit_seconds(now):
             return seconds
         self.gate.enter()
-        if self.backlog.ready == LOW_WATER:
+        if len(self.backlog.ready) == LOW_WATER:
             self.on_room()
         return self.backlog.take()
 
@@ -106,7 +106,7 @@ class Lane:
         """Whether intake may add this job, or must wait."""
         if not self.budget.has_room:
             return False
-        if self.backlog.ready >= HIGH_WATER and self._is_moving():
+        if len(self.backlog.ready) >= HIGH_WATER and self._is_moving():
             return False
         waiting = self.backlog.blocked_bytes(entry.user)
         return waiting == 0 or waiting + entry.charge_bytes <= self._user_limit_bytes

@@ -1,7 +1,6 @@
-"""What becomes of a job after one attempt: the rules of what counts, as one pure function.
+"""What becomes of a job after an attempt that did not deliver: what counts, as one pure function.
 
     verdict     counts as attempt   then
-    delivered   -                   next part, or the end
     reject      -                   dead letter `rejected`
     halt        no                  first in line again; the lane is held meanwhile
     throttled   no                  with a hint first in line (the lane pauses), else back-off
@@ -38,8 +37,7 @@ class Ruling(NamedTuple):
     counted: bool = False  # against max_attempts
 
 
-NEXT_PART = AGAIN_AT_ONCE = Ruling()
-DELIVERED = Ruling(End.DELIVERED)
+AGAIN_AT_ONCE = Ruling()
 
 
 def rule(
@@ -47,16 +45,13 @@ def rule(
 ) -> Ruling:
     """Decide. `dice` is uniform in [0, 1); `entry` is as it was when the attempt was sent."""
     match verdict.action:
-        case Action.DELIVERED:
-            assert entry.job is not None  # noqa: S101  (only jobs are sent)
-            return DELIVERED if entry.part + 1 >= entry.job.request_count() else NEXT_PART
         case Action.REJECT:
             return Ruling(End.DEAD_LETTERED, Reason.REJECTED)
         case Action.HALT:
             return AGAIN_AT_ONCE
         case Action.THROTTLED:
             return _throttled(entry, verdict, policy, now, dice)
-        case Action.RETRY:
+        case Action.RETRY | Action.DELIVERED:  # the latter never comes here
             return _failed(entry, verdict, policy, breaker_closed, now, dice)
 
 

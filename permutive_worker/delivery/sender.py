@@ -83,40 +83,53 @@ class Sender:
 
     def _conclude(self, entry: Entry, verdict: Verdict, response: Response | None) -> None:
         now = self._now()
-        breaker_closed = self._lane.gate.breaker.state == "closed"
-        self._lane.gate.heard(verdict, entry.sent_at, now)
         if response is not None:
             self._counts.kinds[entry.kind].answered(response.status, now - entry.sent_at)
+            entry.response = response
         if verdict.action is Action.DELIVERED:
-            self._lane.delivered = True
+            self._delivered(entry)
         else:
-            self._note_trouble(entry, verdict, now)
+            self._failed(entry, verdict, now)
+
+    def _delivered(self, entry: Entry) -> None:
+        assert entry.job is not None  # noqa: S101  (only jobs are sent)
+        lane = self._lane
+        lane.gate.delivered(entry.sent_at)
+        lane.has_delivered = True
+        entry.part += 1
+        if entry.part >= entry.job.request_count():
+            self._end(entry, End.DELIVERED)
+        elif lane.closed:
+            self._end(entry, End.RETURNED)
+        else:
+            entry.failures = 0  # each request of a job has all the attempts
+            lane.again(entry, None)
+
+    def _failed(self, entry: Entry, verdict: Verdict, now: float) -> None:
+        gate = self._lane.gate
+        breaker_closed = not gate.breaker.is_open
+        gate.heard(verdict, entry.sent_at, now)
+        self._note_trouble(entry, verdict, now)
         ruling = rule(entry, verdict, self._policy, breaker_closed=breaker_closed, now=now, dice=self._dice())
-        entry.response = response or entry.response
         entry.failures += ruling.counted
         if ruling.end is not None:
             self._end(entry, ruling.end, ruling.reason, verdict.error)
-        elif self._lane.closed and verdict.action is not Action.DELIVERED:
+        elif self._lane.closed:
             self._end(entry, End.RETURNED, None, verdict.error)
         else:
-            self._go_on(entry, verdict, ruling.due)
+            self._try_again(entry, verdict, ruling.due)
 
-    def _go_on(self, entry: Entry, verdict: Verdict, due: float | None) -> None:
-        if verdict.action is Action.DELIVERED:
-            entry.part += 1
-            entry.failures = 0
-            if self._lane.closed:
-                self._end(entry, End.RETURNED, None, None)
-                return
-        else:
-            if verdict.action is not Action.HALT:
-                self._counts.retries[verdict.why] += 1
-            if entry.response is not None:
-                # Scrubbed before it is cut: half a key would not be found.
-                entry.response.body = self._scrub(entry.response.body)[:KEPT_BYTES]
+    def _try_again(self, entry: Entry, verdict: Verdict, due: float | None) -> None:
+        if verdict.action is not Action.HALT:
+            self._counts.retries[verdict.why] += 1
+        if entry.response is not None:
+            # Scrubbed before it is cut: half a key would not be found.
+            entry.response.body = self._scrub(entry.response.body)[:KEPT_BYTES]
         self._lane.again(entry, due)
 
-    def _end(self, entry: Entry, end: End, reason: Reason | None, error: ErrorDetail | None) -> None:
+    def _end(
+        self, entry: Entry, end: End, reason: Reason | None = None, error: ErrorDetail | None = None
+    ) -> None:
         entry.end = end
         entry.reason = reason
         entry.error = error
@@ -147,7 +160,7 @@ class Sender:
         self._lane.gate.leave()
         self._counts.ambiguous += 1
         self._remember(entry, None, "cut", self._now())
-        self._end(entry, End.RETURNED, None, None)
+        self._end(entry, End.RETURNED)
 
     def _fail_inside(self, entry: Entry, bug: Exception) -> None:
         self._lane.gate.leave()

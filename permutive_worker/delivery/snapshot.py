@@ -15,7 +15,7 @@ def lane_status(lane: Lane, clock: Clock) -> LaneStatus:
     rate = getattr(gate.limiter, "rate_per_second", 0.0)
     return LaneStatus(
         workspace=lane.workspace,
-        ready=lane.backlog.ready,
+        ready=len(lane.backlog.ready),
         backoff=lane.backlog.asleep,
         blocked=lane.backlog.blocked,
         in_flight=gate.in_flight,

@@ -57,7 +57,7 @@ class Trouble:
         if not self._finite:
             return
         held_seconds = self._clock.monotonic() - halt.since
-        if (not lane.delivered and halt.refusals > 1) or held_seconds > self._max_halt_seconds:
+        if (not lane.has_delivered and halt.refusals > 1) or held_seconds > self._max_halt_seconds:
             self._give_up("halt", _refusal(verdict))
 
     def _give_up(self, why: str, error: WorkerError) -> None:

@@ -35,7 +35,7 @@ class Gate:
         """0.0 if an attempt may start but for its permit, else the seconds to wait; inf: until woken."""
         if self.halt.since is not None and (seconds := self.halt.closed_seconds(now)):
             return seconds  # a refused key: nothing else matters
-        if seconds := self.breaker.closed_seconds(now):
+        if self.breaker.is_open and (seconds := self.breaker.closed_seconds(now)):
             return seconds  # the API is down: a pause or a place would not help
         if self.paused_until > now:
             return self.paused_until - now  # the API said when
@@ -52,8 +52,10 @@ class Gate:
     def enter(self) -> None:
         """An attempt starts."""
         self.in_flight += 1
-        self.halt.started()
-        self.breaker.started()
+        if self.halt.since is not None:
+            self.halt.started()
+        if self.breaker.is_open:
+            self.breaker.started()
 
     def leave(self) -> None:
         """The attempt was cut short and says nothing of the API."""
@@ -61,8 +63,15 @@ class Gate:
         self.halt.gave_up()
         self.breaker.gave_up()
 
+    def delivered(self, sent_at: float) -> None:
+        """The attempt that was sent at `sent_at` was taken: the API is up and the key is good."""
+        self.in_flight -= 1
+        if self.halt.since is not None:
+            self.halt.accepted(sent_at)
+        self.breaker.succeeded()
+
     def heard(self, verdict: Verdict, sent_at: float, now: float) -> None:
-        """The attempt that was sent at `sent_at` is over: what its answer says of the API."""
+        """The attempt that was sent at `sent_at` did not deliver: what its answer says of the API."""
         self.in_flight -= 1
         if verdict.action is Action.HALT:
             self.halt.refused(now, sent_at, verdict.why)
@@ -86,4 +95,4 @@ class Gate:
     @property
     def is_moving(self) -> bool:
         """Whether waiting jobs will leave soon: neither halted nor broken. (A pause is looked at by time.)"""
-        return not self.halt.halted and self.breaker.state == "closed"
+        return not self.halt.halted and not self.breaker.is_open

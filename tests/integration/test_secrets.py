@@ -15,7 +15,11 @@ IDENTIFIER = "marker-identifier-of-a-reader"
 @pytest.mark.parametrize("faults", ["none", "500=1", "reset=1", "400=1", "truncate=1", "503=1", "429=1"])
 async def test_neither_key_nor_identifier_is_logged_and_the_key_reaches_no_file(tmp_path, faults):
     job = {"type": "identify", "user_id": IDENTIFIER, "aliases": [{"id": IDENTIFIER + "2", "tag": "t"}]}
-    bad = {"type": "identify", "user_id": IDENTIFIER, "aliases": [{"id": IDENTIFIER, "tag": "t", "priority": "x"}]}
+    bad = {
+        "type": "identify",
+        "user_id": IDENTIFIER,
+        "aliases": [{"id": IDENTIFIER, "tag": "t", "priority": "x"}],
+    }
     lines = "\n".join([json.dumps(job), json.dumps(bad), "{" + IDENTIFIER, ""]).encode()
     async with Sandbox(SandboxOptions(faults=faults)) as sandbox:
         ended = await program(
@@ -47,7 +51,11 @@ async def test_an_answer_that_echoes_the_key_is_scrubbed_before_it_is_kept(tmp_p
     from support.raw_server import raw_server
 
     said = json.dumps({"error": {"message": f"bad key {KEY}", "code": 1, "status": "Bad"}, "k": KEY}).encode()
-    answer = b"HTTP/1.1 400 Bad\r\nLocation: /?k=%b\r\nContent-Length: %d\r\n\r\n%b" % (KEY.encode(), len(said), said)
+    answer = b"HTTP/1.1 400 Bad\r\nLocation: /?k=%b\r\nContent-Length: %d\r\n\r\n%b" % (
+        KEY.encode(),
+        len(said),
+        said,
+    )
     async with raw_server(answer) as server:
         ended = await program(
             "run",

@@ -82,7 +82,7 @@ class BacklogMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self):
         assert len(self.backlog) == len(self.waiting)
-        assert self.backlog.ready + self.backlog.asleep + self.backlog.blocked == len(self.waiting)
+        assert len(self.backlog.ready) + self.backlog.asleep + self.backlog.blocked == len(self.waiting)
 
     @invariant()
     def a_free_user_never_waits(self):

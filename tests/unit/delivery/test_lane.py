@@ -18,7 +18,6 @@ from permutive_worker.telemetry.counts import Counts
 REFUSED = Verdict(Action.HALT, "key_refused", status=401)
 THROTTLED = Verdict(Action.THROTTLED, "throttled", status=429, retry_after_seconds=7.0)
 FAILED = Verdict(Action.RETRY, "server_error", status=500)
-DELIVERED = Verdict(Action.DELIVERED, "delivered", status=200)
 
 
 class FewPermits:
@@ -119,7 +118,7 @@ def test_a_permit_is_asked_for_last_and_only_for_a_job_that_can_leave(lanes):
     take(lane)
     assert limiter.permits == 0
     assert lane.next(0.0) == NEEDS_LEASE
-    assert lane.backlog.ready == 1
+    assert len(lane.backlog.ready) == 1
 
 
 def test_a_refused_lane_sends_one_probe(lanes):
@@ -136,7 +135,7 @@ def test_a_refused_lane_sends_one_probe(lanes):
     lane.again(probe, None)
     assert lane.next(2.0) == 5.0
     probe = take(lane, 7.0)
-    lane.gate.heard(DELIVERED, 7.0, 7.5)
+    lane.gate.delivered(7.0)
     lane.landed(probe)
     take(lane, 7.5)
     take(lane, 7.5)

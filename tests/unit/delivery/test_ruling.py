@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from support.entries import entry_of
 
 from permutive_worker.control.backoff import Backoff
-from permutive_worker.delivery.ruling import DELIVERED, NEXT_PART, Policy, Ruling, rule
+from permutive_worker.delivery.ruling import Policy, Ruling, rule
 from permutive_worker.model import Action, Delivery, End, Reason, Verdict
 from permutive_worker.sources.memory import JobsOrigin
 
@@ -12,11 +12,8 @@ POLICY = Policy(Backoff(1.0, 2.0, 60.0), max_attempts=3)
 NOW = 1000.0
 
 
-def entry(*, events=None, **fields):
+def entry(**fields):
     raw = b'{"type":"identify","user_id":"u","aliases":[]}'
-    if events:
-        one = b'{"name":"E","time":"2026-01-01T00:00:00Z","properties":{}}'
-        raw = b'{"type":"segmentation","user_id":"u","events":[' + b",".join([one] * events) + b"]}"
     made = entry_of(Delivery(raw, JobsOrigin(), 0), read_at=NOW)
     made.attempts = 1
     for name, value in fields.items():
@@ -26,18 +23,6 @@ def entry(*, events=None, **fields):
 
 def ruled(given_entry, verdict, policy=POLICY, *, breaker_closed=True, dice=0.5):
     return rule(given_entry, verdict, policy, breaker_closed=breaker_closed, now=NOW, dice=dice)
-
-
-def test_delivered_ends_a_job_of_one_request():
-    assert ruled(entry(), Verdict(Action.DELIVERED, "delivered", status=200)) == DELIVERED
-
-
-def test_delivered_goes_on_to_the_next_part():
-    job = entry(events=21)
-    delivered = Verdict(Action.DELIVERED, "delivered", status=200)
-    assert ruled(job, delivered) == NEXT_PART
-    job.part = 2
-    assert ruled(job, delivered) == DELIVERED
 
 
 def test_reject_is_a_dead_letter_at_once():
@@ -97,7 +82,7 @@ def test_a_job_too_old_at_its_next_attempt_expires(action):
 
 
 @given(
-    action=st.sampled_from(list(Action)),
+    action=st.sampled_from([action for action in Action if action is not Action.DELIVERED]),
     failures=st.integers(0, 5),
     attempts=st.integers(1, 1000),
     hint=st.one_of(st.none(), st.floats(0, 1e6)),

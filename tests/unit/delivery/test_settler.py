@@ -90,7 +90,7 @@ async def test_what_cannot_be_written_is_returned_and_the_run_ends_with_74(end):
 
 async def test_a_reader_of_results_that_went_away_stops_quietly():
     gone = Recorder(BrokenPipeError())
-    worker, source = worker_with(map(identify, range(5000)), {End.DELIVERED: gone}, status(200))
+    worker, _ = worker_with(map(identify, range(5000)), {End.DELIVERED: gone}, status(200))
 
     summary = await worker.run()
 
@@ -101,7 +101,9 @@ async def test_a_reader_of_results_that_went_away_stops_quietly():
 
 
 async def test_a_bug_in_a_writer_comes_out_and_nothing_hangs():
-    worker, source = worker_with(map(identify, range(5)), {End.DELIVERED: Recorder(KeyError("bug"))}, status(200))
+    worker, source = worker_with(
+        map(identify, range(5)), {End.DELIVERED: Recorder(KeyError("bug"))}, status(200)
+    )
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.timeout(10):
             await worker.run()

@@ -52,7 +52,9 @@ def test_a_key_that_was_good_is_waited_for_with_a_probe_every_five_seconds():
 
 
 def test_a_key_that_stays_refused_ends_after_max_halt_seconds():
-    _, outcomes, summary, _ = run([(200, {})] * 5 + [(401, {})], delivery=Delivery(max_in_flight=1, max_halt_seconds=60))
+    _, outcomes, summary, _ = run(
+        [(200, {})] * 5 + [(401, {})], delivery=Delivery(max_in_flight=1, max_halt_seconds=60)
+    )
     assert summary.exit_code == 77
     assert 60 <= summary.elapsed_seconds <= 70
     assert summary.delivered == 5
@@ -76,8 +78,6 @@ def test_retry_after_is_obeyed_to_the_second():
 
 
 def test_a_date_is_obeyed_too():
-    _, _, summary, _ = run(
-        [(429, {"Retry-After": "Thu, 01 Jan 2026 00:00:30 GMT"}), (200, {})], delivery=ONE
-    )
+    _, _, summary, _ = run([(429, {"Retry-After": "Thu, 01 Jan 2026 00:00:30 GMT"}), (200, {})], delivery=ONE)
     assert summary.exit_code == 0
     assert 28 <= summary.elapsed_seconds <= 31
