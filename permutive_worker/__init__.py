@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from permutive_worker.config import Settings as Settings
+    from permutive_worker.embedding import deliver as deliver
+    from permutive_worker.embedding import stream as stream
     from permutive_worker.model import Outcome as Outcome
     from permutive_worker.model import Progress as Progress
     from permutive_worker.model import Summary as Summary
     from permutive_worker.worker import Worker as Worker
-    from permutive_worker.worker import deliver as deliver
-    from permutive_worker.worker import stream as stream
 
 __version__ = "0.1.0"
 __all__ = ["Outcome", "Progress", "Settings", "Summary", "Worker", "__version__", "deliver", "stream"]
@@ -27,6 +27,8 @@ def __getattr__(name: str) -> Any:
             return import_module("permutive_worker.config").Settings
         case "Outcome" | "Progress" | "Summary":
             return getattr(import_module("permutive_worker.model"), name)
-        case "Worker" | "deliver" | "stream":
-            return getattr(import_module("permutive_worker.worker"), name)
+        case "Worker":
+            return import_module("permutive_worker.worker").Worker
+        case "deliver" | "stream":
+            return getattr(import_module("permutive_worker.embedding"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

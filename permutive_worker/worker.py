@@ -1,25 +1,24 @@
 """The composition root: Settings become a running Worker.
 
 Everything that depends on a setting is chosen here, in code a person can read from top to bottom.
-`Worker`, `deliver` and `stream` install no signal handler, configure no logging and set no loop
-policy: only `cli` does.
+It installs no signal handler, configures no logging and sets no loop policy: only `cli` does.
 """
 
 import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from permutive_worker import __version__
-from permutive_worker.config import Guard as GuardSettings
 from permutive_worker.config import Settings, proxy_from_environment
 from permutive_worker.control.backoff import Backoff
 from permutive_worker.control.budget import Budget
+from permutive_worker.control.exit_code import exit_code
 from permutive_worker.control.guard import Guard
 from permutive_worker.credentials import Credentials, Keyring, load_keyring
 from permutive_worker.delivery.intake import Intake
@@ -32,38 +31,29 @@ from permutive_worker.delivery.snapshot import lane_status
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
-from permutive_worker.errors import UnreachableError, WorkerError
+from permutive_worker.errors import WorkerError
 from permutive_worker.http.gate import Gate
 from permutive_worker.http.plain import PlainWire, open_session
-from permutive_worker.jobs.dead_letter import DeadLetter
+from permutive_worker.http.reach import wait_until_reachable
 from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.limits.local import LocalLimiter
-from permutive_worker.model import End, Outcome, Progress, Summary
+from permutive_worker.model import End, Progress, Summary
 from permutive_worker.outcomes.dead_letters import DeadLetterWriter
-from permutive_worker.outcomes.memory import MemoryWriter
-from permutive_worker.outcomes.ndjson import replaying_path
-from permutive_worker.outcomes.put_back import PutBackWriter
+from permutive_worker.outcomes.paths import output_paths
 from permutive_worker.outcomes.results import ResultWriter
 from permutive_worker.outcomes.returned import ReturnedWriter
-from permutive_worker.outcomes.stream import QueueWriter
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.sources.files import FileSource, expand_inputs
-from permutive_worker.sources.memory import MemorySource
-from permutive_worker.sources.replay import ReplaySource
 from permutive_worker.sources.stdin import StdinSource
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
 from permutive_worker.telemetry.loop_lag import measure_loop_lag
 from permutive_worker.telemetry.metrics import build_registry
-from permutive_worker.telemetry.progress import estimate_total, progress
+from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
 
 USER_SHARE: Final = 1 / 16  # of the byte budget one user's waiting jobs may take
 KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
-REACH_WAIT_SECONDS: Final = 0.5  # between two tries to reach a host that is not up yet
-
-# If several apply, the first of these is the exit code; then 3 for dead letters, then 0.
-EXIT_ORDER: Final = (1, 74, 77, 78, 69, 4, 75)
 
 
 class Worker:
@@ -233,21 +223,11 @@ class Worker:
             )
             for key in credentials
         }
-        await self._reach(next(iter(wires.values())))
+        patience_seconds = http.timeout_seconds if self._source.finite else None
+        await wait_until_reachable(
+            next(iter(wires.values())), patience_seconds, lambda: self.stopping.requested
+        )
         return dict(wires)
-
-    async def _reach(self, wire: PlainWire) -> None:
-        """A container may start before its network: try as long as one request may take."""
-        deadline = self._clock.monotonic() + self.settings.http.timeout_seconds
-        while not self.stopping.requested:
-            try:
-                await wire.reach()
-                return
-            except UnreachableError as error:
-                if self._source.finite and self._clock.monotonic() >= deadline:
-                    raise
-                logger().warning("host.unreachable", reason=str(error))
-            await asyncio.sleep(REACH_WAIT_SECONDS)
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:
         settings = self.settings
@@ -379,22 +359,7 @@ class Worker:
 
     def summary(self) -> Summary:
         """What the run did; final once `run` has returned."""
-        counts, told = self.counts, self.progress()
-        return Summary(
-            run_id=self.run_id,
-            read=counts.read,
-            delivered=counts.delivered,
-            dead_lettered=counts.dead,
-            skipped=sum(counts.skipped.values()),
-            returned=sum(counts.returned.values()),
-            requests=counts.requests,
-            retries=sum(counts.retries.values()),
-            throttled=sum(counts.throttled.values()),
-            ambiguous=counts.ambiguous,
-            elapsed_seconds=round(told.elapsed_seconds, 3),
-            average_per_thousand_seconds=round(told.average_per_thousand_seconds, 6),
-            exit_code=self.exit_code(),
-        )
+        return summary(self.run_id, self.counts, self.progress(), self.exit_code())
 
     @property
     def is_complete(self) -> bool:
@@ -403,15 +368,12 @@ class Worker:
         return read_to_the_end and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
-        codes = {getattr(error, "exit_code", 1) for error in self.errors()}
-        if self.stopping.why == "guard":
-            codes.add(4)
-        if sum(self.counts.returned.values()):
-            codes.add(75)
-        for code in EXIT_ORDER:
-            if code in codes:
-                return code
-        return 3 if self.counts.dead else 0
+        return exit_code(
+            {getattr(error, "exit_code", 1) for error in self.errors()},
+            guard=self.stopping.why == "guard",
+            returned=sum(self.counts.returned.values()),
+            dead=self.counts.dead,
+        )
 
     def errors(self) -> list[Exception]:
         """What a person must know of the end of the run."""
@@ -424,95 +386,8 @@ class Worker:
 def _open_source(settings: Settings, inputs: Sequence[str]) -> Source:
     if list(inputs) == ["-"]:
         return StdinSource(settings.input.max_line_bytes)
-    return FileSource(expand_inputs(inputs, _outputs(settings)), settings.input.max_line_bytes)
-
-
-def _outputs(settings: Settings) -> list[Path]:
-    """The run's own outputs, which are never inputs."""
-    output = settings.output
-    dead_letters = Path(output.dead_letters)
-    paths = [
-        dead_letters,
-        dead_letters.with_name(dead_letters.name + ".torn"),
-        replaying_path(dead_letters),
-        ReturnedWriter(dead_letters).path,
-    ]
-    paths += [Path(path) for path in (output.results, output.summary) if path is not None and path != "-"]
-    return paths
-
-
-def replay_worker(
-    settings: Settings, renamed: Path, keep: Callable[[DeadLetter], bool], keyring: Keyring
-) -> Worker:
-    """A worker that delivers dead letters again; `settings.output.dead_letters` is where the rest goes back."""
-    source = ReplaySource(renamed, settings.input.max_line_bytes, keep)
-    worker = Worker(settings, source=source, keyring=keyring)
-    put_back = PutBackWriter(Path(settings.output.dead_letters))
-    worker.writers |= {End.SKIPPED: put_back, End.RETURNED: put_back}
-    return worker
-
-
-Jobs = Iterable[Any] | AsyncIterable[Any]
-
-
-async def deliver(
-    jobs: Jobs,
-    settings: Settings | None = None,
-    *,
-    keyring: Keyring | None = None,
-    wire: Wire | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> list[Outcome]:
-    """Deliver jobs and return what became of each, in input order; failures are values.
-
-    Args:
-        jobs: lines as dict, str or bytes; an async iterable is fine.
-        settings: without them no guard stops the run: you get every failure.
-        keyring: `Keyring.of_key(key)`; the environment's if not given.
-        wire: instead of HTTP, for tests.
-        on_progress: as for Worker.
-
-    Raises:
-        WorkerError: nothing was sent.
-    """
-    outcomes: list[Outcome] = []
-    writer = MemoryWriter(outcomes.append)
-    total = len(jobs) if isinstance(jobs, Sized) else None
-    worker = _embedded(
-        jobs, settings, writer, keyring=keyring, wire=wire, on_progress=on_progress, total=total
+    output = settings.output  # the run's own outputs are never inputs
+    return FileSource(
+        expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary)),
+        settings.input.max_line_bytes,
     )
-    await worker.run()
-    return sorted(outcomes, key=lambda outcome: outcome.index)
-
-
-async def stream(
-    jobs: Jobs,
-    settings: Settings | None = None,
-    *,
-    keyring: Keyring | None = None,
-    wire: Wire | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> AsyncIterator[Outcome]:
-    """Deliver jobs and yield what became of each, in order of completion; nothing is collected.
-
-    Reading waits while you do not take outcomes. Arguments and errors as for `deliver`. Leave it
-    early with `aclose()` (or `contextlib.aclosing`): what is in flight is finished, the rest returned.
-    """
-    writer = QueueWriter()
-    worker = _embedded(jobs, settings, writer, keyring=keyring, wire=wire, on_progress=on_progress)
-    running = asyncio.create_task(worker.run())
-    running.add_done_callback(lambda _: writer.end())
-    try:
-        async for outcome in writer:
-            yield outcome
-        await running
-    finally:
-        worker.hurry()
-        writer.abandon()
-        await asyncio.wait([running])
-
-
-def _embedded(jobs: Jobs, settings: Settings | None, writer: OutcomeWriter, **given: Any) -> Worker:
-    settings = settings or Settings(guard=GuardSettings(max_failure_ratio=1))
-    writers = dict.fromkeys((End.DELIVERED, End.DEAD_LETTERED, End.RETURNED), writer)
-    return Worker(settings, source=MemorySource(jobs), writers=writers, **given)

@@ -15,13 +15,16 @@ import msgspec
 from permutive_worker.cli.options import settings_from_options, settings_options
 from permutive_worker.cli.process import run_to_exit
 from permutive_worker.config import Settings
+from permutive_worker.control.exit_code import worst
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.errors import UsageError
 from permutive_worker.jobs.dead_letter import DeadLetter
-from permutive_worker.model import Reason
+from permutive_worker.model import End, Reason
 from permutive_worker.outcomes.dead_letters import read_dead_letters
 from permutive_worker.outcomes.ndjson import replaying_path, take_for_replay
-from permutive_worker.worker import EXIT_ORDER, Worker, replay_worker
+from permutive_worker.outcomes.put_back import PutBackWriter
+from permutive_worker.sources.replay import ReplaySource
+from permutive_worker.worker import Worker
 
 _EPILOG: Final = """\b
 Examples:
@@ -67,7 +70,11 @@ class Filter(msgspec.Struct, frozen=True):
 @click.command("replay", epilog=_EPILOG)
 @click.argument("files", nargs=-1, required=True, metavar="FILE …", type=click.Path(path_type=Path))
 @click.option(
-    "--reason", "reasons", multiple=True, type=click.Choice([*Reason]), help="Only these; repeatable."
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice([reason.value for reason in Reason]),
+    help="Only these; repeatable.",
 )
 @click.option("--status", "statuses", multiple=True, type=int, help="Only with this last status; repeatable.")
 @click.option("--since", callback=_moment, metavar="TIME", help="Only written at this time or later (UTC).")
@@ -92,7 +99,7 @@ def replay(
     settings = settings_from_options(options, os.environ)
     keyring = load_keyring(os.environ)
     codes = {_replay(file, settings, keyring, keep) for file in files}
-    return next((code for code in (*EXIT_ORDER, 3) if code in codes), 0)
+    return worst(codes)
 
 
 def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter) -> int:
@@ -103,7 +110,7 @@ def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter) -> i
         workers: list[Worker] = []
 
         def make() -> Worker:
-            workers.append(replay_worker(settings, renamed, keep, keyring))
+            workers.append(_worker(settings, renamed, keep, keyring))
             return workers[0]
 
         code = run_to_exit(settings, keyring, make)
@@ -112,6 +119,15 @@ def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter) -> i
         else:
             click.echo(f"permutive-worker: {renamed} is kept: run the same replay again", err=True)
     return code
+
+
+def _worker(settings: Settings, renamed: Path, keep: Filter, keyring: Keyring) -> Worker:
+    """A worker that delivers dead letters again; `settings.output.dead_letters` is where the rest goes back."""
+    source = ReplaySource(renamed, settings.input.max_line_bytes, keep)
+    worker = Worker(settings, source=source, keyring=keyring)
+    put_back = PutBackWriter(Path(settings.output.dead_letters))
+    worker.writers |= {End.SKIPPED: put_back, End.RETURNED: put_back}
+    return worker
 
 
 def _take(file: Path) -> Path:

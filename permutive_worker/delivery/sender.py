@@ -85,17 +85,17 @@ class Sender:
         now = self._now()
         if response is not None:
             self._counts.kinds[entry.kind].answered(response.status, now - entry.sent_at)
-            entry.response = response
         if verdict.action is Action.DELIVERED:
-            self._delivered(entry)
+            self._delivered(entry, response)
         else:
-            self._failed(entry, verdict, now)
+            self._failed(entry, verdict, response, now)
 
-    def _delivered(self, entry: Entry) -> None:
+    def _delivered(self, entry: Entry, response: Response | None) -> None:
         assert entry.job is not None  # noqa: S101  (only jobs are sent)
         lane = self._lane
         lane.gate.delivered(entry.sent_at)
         lane.has_delivered = True
+        entry.response = response
         entry.part += 1
         if entry.part >= entry.job.request_count():
             self._end(entry, End.DELIVERED)
@@ -105,27 +105,35 @@ class Sender:
             entry.failures = 0  # each request of a job has all the attempts
             lane.again(entry, None)
 
-    def _failed(self, entry: Entry, verdict: Verdict, now: float) -> None:
+    def _failed(self, entry: Entry, verdict: Verdict, response: Response | None, now: float) -> None:
         gate = self._lane.gate
         breaker_closed = not gate.breaker.is_open
         gate.heard(verdict, entry.sent_at, now)
         self._note_trouble(entry, verdict, now)
         ruling = rule(entry, verdict, self._policy, breaker_closed=breaker_closed, now=now, dice=self._dice())
         entry.failures += ruling.counted
-        if ruling.end is not None:
-            self._end(entry, ruling.end, ruling.reason, verdict.error)
-        elif self._lane.closed:
-            self._end(entry, End.RETURNED, None, verdict.error)
-        else:
-            self._try_again(entry, verdict, ruling.due)
+        if ruling.end is None and not self._lane.closed:
+            self._try_again(entry, verdict, response, ruling.due)
+            return
+        entry.response = response or entry.response
+        self._end(entry, ruling.end or End.RETURNED, ruling.reason, verdict.error)
 
-    def _try_again(self, entry: Entry, verdict: Verdict, due: float | None) -> None:
+    def _try_again(
+        self, entry: Entry, verdict: Verdict, response: Response | None, due: float | None
+    ) -> None:
         if verdict.action is not Action.HALT:
             self._counts.retries[verdict.why] += 1
-        if entry.response is not None:
-            # Scrubbed before it is cut: half a key would not be found.
-            entry.response.body = self._scrub(entry.response.body)[:KEPT_BYTES]
+        if response is not None:
+            self._keep_excerpt(entry, response)
         self._lane.again(entry, due)
+
+    def _keep_excerpt(self, entry: Entry, response: Response) -> None:
+        """While a job waits, only this much of its last answer does; it is charged for it once."""
+        if entry.response is None and entry.budget is not None:
+            entry.budget.charge(KEPT_BYTES)
+            entry.charge_bytes += KEPT_BYTES
+        # Scrubbed before it is cut: half a key would not be found. The headers are 2 KB, and not kept.
+        entry.response = Response(response.status, {}, self._scrub(response.body)[:KEPT_BYTES])
 
     def _end(
         self, entry: Entry, end: End, reason: Reason | None = None, error: ErrorDetail | None = None

@@ -6,7 +6,7 @@ handed to the next request on it. Idle connections are dropped after 10 s to mak
 
 import asyncio
 import base64
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from multidict import CIMultiDict
@@ -113,10 +113,14 @@ class PlainWire:
         self._deadlines = Deadlines(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._urls: dict[str, URL] = {}
+        self._key = ""  # the one in the headers
         self._proxy = URL(proxy).with_user(None) if proxy is not None else None
-        self._proxy_headers = _proxy_authorization(proxy)
-        if self._base.scheme == "http":  # the proxy reads this request; over TLS only the CONNECT before it
-            self._headers.update(self._proxy_headers)
+        self._proxy_options: dict[str, Any] = {}
+        if self._proxy is not None:
+            authorization = _proxy_authorization(URL(proxy or ""))
+            self._proxy_options = {"proxy": self._proxy, "proxy_headers": authorization}
+            if self._base.scheme == "http":  # the proxy reads the request itself; over TLS only the CONNECT
+                self._headers.update(authorization)
 
     def __repr__(self) -> str:
         return f"<PlainWire {self._base.origin()}>"
@@ -127,9 +131,21 @@ class PlainWire:
         Units: at most `timeout_seconds` + 0.1 s, connecting included.
         """
         call = self._deadlines.begin()
+        answer: aiohttp.ClientResponse | None = None
         try:
-            return await self._exchange(request)
+            answer = await self._session.request(
+                request.method,
+                self._urls.get(request.path) or self._url(request),
+                data=request.body or None,
+                headers=self._headers_for(request),
+                allow_redirects=False,
+                **self._proxy_options,
+            )
+            body, truncated = await _read_body(answer)
+            return Response(answer.status, answer.headers, body, truncated)
         except asyncio.CancelledError:
+            if answer is not None:
+                answer.close()
             if call.late and call.task.uncancel() == 0:
                 raise TransportError("timeout", sent=True) from None
             raise
@@ -138,41 +154,21 @@ class PlainWire:
         finally:
             self._deadlines.end(call)
 
-    async def _exchange(self, request: Request) -> Response:
-        answer = await self._session.request(
-            request.method,
-            self._url(request),
-            data=request.body or None,
-            headers=self._headers_for(request),
-            allow_redirects=False,
-            proxy=self._proxy,
-            proxy_headers=self._proxy_headers if self._proxy else None,
-        )
-        try:
-            body, truncated = await _read_body(answer)
-        except BaseException:
-            answer.close()
-            raise
-        return Response(answer.status, answer.headers, body, truncated=truncated)
-
     def _headers_for(self, request: Request) -> CIMultiDict[str]:
-        if not request.key_in_query:
-            key = self._credentials.key
-            if self._headers.get("X-API-Key") != key:
-                self._headers["X-API-Key"] = key
-            return self._headers
-        headers = self._headers.copy()
-        headers.pop("X-API-Key", None)
-        return headers
+        if request.key_in_query:
+            headers = self._headers.copy()
+            headers.pop("X-API-Key", None)
+            return headers
+        if self._credentials.key is not self._key:
+            self._key = self._headers["X-API-Key"] = self._credentials.key
+        return self._headers
 
     def _url(self, request: Request) -> URL:
         if request.key_in_query:
             return self._join(request.path).update_query(k=self._credentials.key)
-        url = self._urls.get(request.path)
-        if url is None:
-            url = self._join(request.path)
-            if len(self._urls) < MAX_CACHED_URLS:
-                self._urls[request.path] = url
+        url = self._join(request.path)
+        if len(self._urls) < MAX_CACHED_URLS:
+            self._urls[request.path] = url
         return url
 
     def _join(self, path: str) -> URL:
@@ -201,21 +197,20 @@ async def _read_body(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The body and whether it broke off; a status that was read decides, whatever happens to the body."""
     content = answer.content
     try:
-        body = await content.read(MAX_BODY_BYTES)
+        body = await content.readany()
         while not content.at_eof() and len(body) < MAX_BODY_BYTES:
-            body += await content.read(MAX_BODY_BYTES - len(body))
+            body += await content.readany()
     except (aiohttp.ClientError, OSError):
         answer.close()
         return b"", True
-    if content.at_eof():
+    if content.at_eof() and len(body) <= MAX_BODY_BYTES:
         return body, False
     answer.close()
-    return body, True
+    return body[:MAX_BODY_BYTES], True
 
 
-def _proxy_authorization(proxy: str | None) -> dict[str, str]:
+def _proxy_authorization(url: URL) -> dict[str, str]:
     """RFC 7617, from the user-info of the proxy's URL."""
-    url = URL(proxy or "")
     if url.user is None:
         return {}
     token = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()

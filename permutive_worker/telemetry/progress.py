@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from permutive_worker.model import Progress
+from permutive_worker.model import Progress, Summary
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.status import Status
 
@@ -30,6 +30,25 @@ def progress(counts: Counts, elapsed_seconds: float, total: int | None) -> Progr
         errors=counts.dead,
         elapsed_seconds=elapsed_seconds,
         average_per_thousand_seconds=elapsed_seconds / completed * 1000 if completed else 0.0,
+    )
+
+
+def summary(run_id: str, counts: Counts, told: Progress, exit_code: int) -> Summary:
+    """Return what the run did, in the numbers of its counts."""
+    return Summary(
+        run_id=run_id,
+        read=counts.read,
+        delivered=counts.delivered,
+        dead_lettered=counts.dead,
+        skipped=sum(counts.skipped.values()),
+        returned=sum(counts.returned.values()),
+        requests=counts.requests,
+        retries=sum(counts.retries.values()),
+        throttled=sum(counts.throttled.values()),
+        ambiguous=counts.ambiguous,
+        elapsed_seconds=round(told.elapsed_seconds, 3),
+        average_per_thousand_seconds=round(told.average_per_thousand_seconds, 6),
+        exit_code=exit_code,
     )
 
 

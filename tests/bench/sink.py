@@ -19,20 +19,27 @@ from typing import Final, cast
 import uvloop
 
 USER: Final = b'{"user_id":"7b2c9c1e-5a40-4e0f-9d3f-1f0a3c6f8e21"}'
+# As large as refusals get on the way through a gateway: the worker keeps some of it for each job that waits.
 QUOTA: Final = (
     b'{"request_id":"0e4c7d0a-55a1-4f0f-8c5e-2a9d1b7c6e43","error":{"status":"rate_limited","code":4,'
-    b'"cause":"too many requests","message":"The rate limit of the workspace is exceeded","docs":""}}'
+    b'"cause":"too many requests","message":"%b"}}' % (b"The rate limit of the workspace is exceeded. " * 20)
+)
+QUOTA_HEADERS: Final = (
+    b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nServer: gateway\r\nVia: 1.1 gateway\r\nVary: Origin\r\n"
+    b"Access-Control-Allow-Origin: *\r\nCache-Control: private, no-store\r\nX-Content-Type-Options: nosniff\r\n"
+    b'Strict-Transport-Security: max-age=31536000; includeSubDomains\r\nAlt-Svc: h3=":443"; ma=2592000\r\n'
+    b"X-Request-Id: 0e4c7d0a-55a1-4f0f-8c5e-2a9d1b7c6e43\r\n"
 )
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-def answer(status: bytes, body: bytes) -> bytes:
-    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    return head % (status, len(body)) + body
+def answer(status: bytes, body: bytes, headers: bytes = b"") -> bytes:
+    head = b"HTTP/1.1 %b\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, headers, len(body)) + body
 
 
 OK: Final = answer(b"200 OK", USER)
-THROTTLED: Final = answer(b"429 Too Many Requests", QUOTA)
+THROTTLED: Final = answer(b"429 Too Many Requests", QUOTA, QUOTA_HEADERS)
 
 
 class Tally:

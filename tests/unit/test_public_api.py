@@ -56,7 +56,7 @@ def test_all_names_what_type_checkers_see():
 
 
 def test_a_lazy_name_is_the_name_of_its_module():
-    for module, name in (("config", "Settings"), ("model", "Outcome"), ("worker", "deliver")):
+    for module, name in (("config", "Settings"), ("model", "Outcome"), ("embedding", "deliver")):
         home = importlib.import_module(f"permutive_worker.{module}")
         assert getattr(permutive_worker, name) is getattr(home, name)
 

@@ -94,7 +94,7 @@ async def test_results_are_appended_and_can_be_synced_at_any_time(tmp_path, make
         (b'{"broken', b'"{\\"broken"'),
         (b'"\xff"', '"\\"\ufffd\\""'.encode()),
         (b"NaN", b'"NaN"'),
-        (b"[" * 5000 + b"]" * 5000, b'"' + b"[" * 5000 + b"]" * 5000 + b'"'),
+        (b"[" * 100_000 + b"]" * 100_000, b'"' + b"[" * 100_000 + b"]" * 100_000 + b'"'),
         (b"", b"null"),
     ],
 )
