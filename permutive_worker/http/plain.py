@@ -39,51 +39,46 @@ def open_session(max_connections: int, timeout_seconds: float) -> aiohttp.Client
     )
 
 
-class _Call:
-    """One attempt under way."""
-
-    __slots__ = ("deadline", "late", "task")
-
-    def __init__(self, task: asyncio.Task[object], deadline: float) -> None:
-        self.task = task
-        self.deadline = deadline
-        self.late = False
-
-
 class Deadlines:
     """One sweep over what is in flight instead of a timer for each attempt.
 
     All deadlines are equally long, so insertion order is deadline order and a sweep looks at the
     late ones only. A late call's task is cancelled; `PlainWire.send` turns that into a timeout.
+    A task has one call at a time.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._calls: dict[_Call, None] = {}
+        self._deadlines: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> _Call:
+    def begin(self) -> asyncio.Task[Any]:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (a wire is awaited by a task)
-        call = _Call(task, self._loop.time() + self._timeout_seconds)
-        self._calls[call] = None
+        self._deadlines[task] = self._loop.time() + self._timeout_seconds
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-        return call
+        return task
 
-    def end(self, call: _Call) -> None:
-        del self._calls[call]
+    def end(self, task: asyncio.Task[Any]) -> None:
+        del self._deadlines[task]
+        self._late.discard(task)
+
+    def is_timeout(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a cancellation that reached the call is the sweep's alone; then it is taken back."""
+        return task in self._late and task.uncancel() == 0
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        for call in self._calls:
-            if call.deadline > now:
+        for task, deadline in self._deadlines.items():
+            if deadline > now:
                 break
-            if not call.late:
-                call.late = True
-                call.task.cancel()
-        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._calls else None
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._deadlines else None
 
 
 class PlainWire:
@@ -130,7 +125,7 @@ class PlainWire:
 
         Units: at most `timeout_seconds` + 0.1 s, connecting included.
         """
-        call = self._deadlines.begin()
+        task = self._deadlines.begin()
         answer: aiohttp.ClientResponse | None = None
         try:
             answer = await self._session.request(
@@ -146,13 +141,13 @@ class PlainWire:
         except asyncio.CancelledError:
             if answer is not None:
                 answer.close()
-            if call.late and call.task.uncancel() == 0:
+            if self._deadlines.is_timeout(task):
                 raise TransportError("timeout", sent=True) from None
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise _transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
         finally:
-            self._deadlines.end(call)
+            self._deadlines.end(task)
 
     def _headers_for(self, request: Request) -> CIMultiDict[str]:
         if request.key_in_query:
