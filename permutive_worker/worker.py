@@ -5,6 +5,7 @@ It installs no signal handler, configures no logging and sets no loop policy: on
 """
 
 import asyncio
+import math
 import os
 import socket
 import uuid
@@ -20,6 +21,7 @@ from permutive_worker.control.backoff import Backoff
 from permutive_worker.control.budget import Budget
 from permutive_worker.control.exit_code import exit_code
 from permutive_worker.control.guard import Guard
+from permutive_worker.control.pace import Pace
 from permutive_worker.credentials import Credentials, Keyring, load_keyring
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.lane import Lane
@@ -237,7 +239,7 @@ class Worker:
         share = self._budget if lanes == 1 else Budget(limit // 2, self._budget)
         lane = self._lanes[key.name] = Lane(
             key.name,
-            Gate(settings.delivery.max_in_flight, limiter),
+            Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf)),
             share,
             int(limit * USER_SHARE),
             self.counts,

@@ -44,7 +44,7 @@ class RateLimit(msgspec.Struct, frozen=True):
     """How fast requests may leave."""
 
     rate_per_second: Annotated[
-        Rate, setting("Requests a second at most; 0 sets no limit of our own.", "--rate N")
+        Rate, setting("Requests a second at most; 0 finds the API's limit by itself.", "--rate N")
     ] = 0
     burst: Annotated[
         Burst | None, setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N")

@@ -86,14 +86,14 @@ class Sender:
         if response is not None:
             self._counts.kinds[entry.kind].answered(response.status, now - entry.sent_at)
         if verdict.action is Action.DELIVERED:
-            self._delivered(entry, response)
+            self._delivered(entry, response, now)
         else:
             self._failed(entry, verdict, response, now)
 
-    def _delivered(self, entry: Entry, response: Response | None) -> None:
+    def _delivered(self, entry: Entry, response: Response | None, now: float) -> None:
         assert entry.job is not None  # noqa: S101  (only jobs are sent)
         lane = self._lane
-        lane.gate.delivered(entry.sent_at)
+        lane.gate.delivered(entry.sent_at, now)
         lane.has_delivered = True
         entry.response = response
         entry.part += 1

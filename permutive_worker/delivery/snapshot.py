@@ -21,7 +21,7 @@ def lane_status(lane: Lane, clock: Clock) -> LaneStatus:
         in_flight=gate.in_flight,
         max_in_flight=gate.max_in_flight,
         rate_ceiling=rate,
-        rate_effective=rate,
+        rate_effective=gate.pace.per_second if gate.pace.engaged else rate,
         paused_until=paused_until,
         pause_reason=reason,
         breaker=gate.breaker.state,

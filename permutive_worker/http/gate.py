@@ -10,6 +10,7 @@ from typing import Final
 
 from permutive_worker.control.breaker import Breaker
 from permutive_worker.control.halt import Halt
+from permutive_worker.control.pace import Pace
 from permutive_worker.model import Action, Verdict
 from permutive_worker.ports import Limiter
 
@@ -17,16 +18,22 @@ NEEDS_LEASE: Final = -1.0  # an answer of `permit_seconds`: no time to wait, a l
 
 
 class Gate:
-    """Halt, breaker, pause, place, permit."""
+    """Halt, breaker, pause, place, permit.
 
-    def __init__(self, max_in_flight: int, limiter: Limiter | None = None) -> None:
-        """No limiter: no rate is enforced."""
+    The permit has two sides: the user's ceiling (the limiter) and what the API was found to allow
+    (the pace). With a ceiling the pace stays out of the way until the API objects: two rates in a
+    row would bunch requests.
+    """
+
+    def __init__(self, max_in_flight: int, limiter: Limiter | None = None, pace: Pace | None = None) -> None:
+        """No limiter: no ceiling. The pace is one that finds the limit unless another is given."""
         self.halt = Halt()
         self.breaker = Breaker()
         self.paused_until = -math.inf  # monotonic seconds
         self.max_in_flight = max_in_flight
         self.in_flight = 0
         self.limiter = limiter
+        self.pace = pace or Pace()
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}/{self.max_in_flight} {self.halt!r} {self.breaker!r}>"
@@ -44,10 +51,15 @@ class Gate:
         return 0.0
 
     def permit_seconds(self, now: float) -> float:
-        """Spend a permit and return 0.0, or NEEDS_LEASE. Last, because it cannot be given back."""
-        if self.limiter is None or self.limiter.try_take(now):
-            return 0.0
-        return NEEDS_LEASE
+        """Spend a permit and return 0.0, or say what to wait for. Last, because it cannot be given back."""
+        pace = self.pace
+        if pace.engaged and (seconds := pace.closed_seconds(now)):
+            return seconds
+        if self.limiter is not None and not self.limiter.try_take(now):
+            return NEEDS_LEASE
+        if pace.engaged:
+            pace.take(now)
+        return 0.0
 
     def enter(self) -> None:
         """An attempt starts."""
@@ -63,12 +75,12 @@ class Gate:
         self.halt.gave_up()
         self.breaker.gave_up()
 
-    def delivered(self, sent_at: float) -> None:
+    def delivered(self, sent_at: float, now: float) -> None:
         """The attempt that was sent at `sent_at` was taken: the API is up and the key is good."""
         self.in_flight -= 1
         if self.halt.since is not None:
             self.halt.accepted(sent_at)
-        self.breaker.succeeded()
+        self._answered(sent_at, now)
 
     def heard(self, verdict: Verdict, sent_at: float, now: float) -> None:
         """The attempt that was sent at `sent_at` did not deliver: what its answer says of the API."""
@@ -79,12 +91,25 @@ class Gate:
             self.halt.accepted(sent_at)
         else:
             self.halt.gave_up()
-        if 0 < verdict.status < 500:
-            self.breaker.succeeded()
+        if verdict.action is Action.THROTTLED:
+            self._throttled(verdict.retry_after_seconds, sent_at, now)
+        elif 0 < verdict.status < 500:
+            self._answered(sent_at, now)
         else:
             self.breaker.failed(now)
-        if verdict.action is Action.THROTTLED and verdict.retry_after_seconds is not None:
-            self.pause(now + verdict.retry_after_seconds)
+
+    def _answered(self, sent_at: float, now: float) -> None:
+        if self.breaker.is_open:
+            self.pace.restart(now)
+        self.breaker.succeeded()
+        if self.pace.engaged:
+            self.pace.delivered(sent_at, now)
+
+    def _throttled(self, retry_after_seconds: float | None, sent_at: float, now: float) -> None:
+        self.breaker.succeeded()  # it is there, and says so
+        self.pace.throttled(sent_at, now, retry_after_seconds)
+        if retry_after_seconds is not None:
+            self.pause(now + retry_after_seconds)
 
     def pause(self, until: float) -> None:
         """Nothing new starts before `until`; a shorter pause never cuts a longer one."""

@@ -11,6 +11,7 @@ which matters to nobody with many lines, does not count; the peak of memory does
     CPU µs       user and system of the client's process, for each request
     peak MB      resident memory
     x bare       requests/s over those of the bare aiohttp loop in the same round
+    CPU x bare   the same of CPU µs; steadier where others use the machine
     sink busy    of its CPU; above 90 % the row is slower than its client
 """
 
@@ -127,7 +128,7 @@ class Table:
         print(f"round {len(self._rounds)}: {row.label}: {told}", file=sys.stderr, flush=True)
 
     def text(self) -> str:
-        heads = ("requests/s", "CPU µs", "peak MB", "x bare", "sink busy")
+        heads = ("requests/s", "CPU µs", "peak MB", "x bare", "CPU x bare", "sink busy")
         return "\n".join(
             [f"{'':32}" + "".join(f"{head:>12}" for head in heads), *map(self._line, self._rows)]
         )
@@ -136,12 +137,13 @@ class Table:
         if row.name in self._problems:
             return f"{row.label:32}  {self._problems[row.name]}"
         found = [one[row.name] for one in self._rounds]
-        ratios = [one[row.name].per_second / one["bare"].per_second for one in self._rounds if "bare" in one]
+        pairs = [(one[row.name], one["bare"]) for one in self._rounds if "bare" in one]
         cells = (
             f"{median(one.per_second for one in found):,.0f}",
             f"{median(one.cpu_micros for one in found):.1f}",
             f"{median(one.peak_mb for one in found):.0f}",
-            f"{median(ratios):.2f}" if ratios else "-",
+            f"{median(one.per_second / bare.per_second for one, bare in pairs):.2f}" if pairs else "-",
+            f"{median(one.cpu_micros / bare.cpu_micros for one, bare in pairs):.2f}" if pairs else "-",
             f"{median(one.sink_busy for one in found):.0%}",
         )
         return f"{row.label:32}" + "".join(f"{cell:>12}" for cell in cells)

@@ -8,6 +8,7 @@ from support.entries import entry_of
 
 from permutive_worker.control.breaker import OPENS_AFTER
 from permutive_worker.control.budget import Budget
+from permutive_worker.control.pace import Pace
 from permutive_worker.delivery.lane import HIGH_WATER, Lane
 from permutive_worker.http.gate import NEEDS_LEASE, Gate
 from permutive_worker.jobs.decode import KINDS
@@ -54,7 +55,10 @@ class Lanes:
 
     def lane(self, *, places=4, limiter=None, budget_bytes=10_000_000, user_bytes=5000):
         counts = Counts("memory", KINDS)
-        return Lane("w", Gate(places, limiter), Budget(budget_bytes), user_bytes, counts, lambda: self.now)
+        pace = Pace(1e6)  # a ceiling nobody reaches: the pace stays out of the way
+        return Lane(
+            "w", Gate(places, limiter, pace), Budget(budget_bytes), user_bytes, counts, lambda: self.now
+        )
 
 
 @pytest.fixture
@@ -135,7 +139,7 @@ def test_a_refused_lane_sends_one_probe(lanes):
     lane.again(probe, None)
     assert lane.next(2.0) == 5.0
     probe = take(lane, 7.0)
-    lane.gate.delivered(7.0)
+    lane.gate.delivered(7.0, 7.5)
     lane.landed(probe)
     take(lane, 7.5)
     take(lane, 7.5)
