@@ -11,12 +11,12 @@ every probe above the limit costs throttled requests, and every moment below it 
     throttled  one cut for everything that was sent before it: deep if growth was fast, 2 to 5 % in the
                steady state (1 - 0.3 √growth). If cuts follow one another, only the dip deepens: the
                belief was right, the bucket is empty.
-    afterwards the gap up to the wall closes at once, then the target waits (`hold`, in requests and
+    afterwards the gap up to the wall closes within seconds, then the target waits (`hold`, in requests and
                not in seconds: the price of a probe is one request in so many), then grows again.
     new regime 6 % above the wall untouched, growth is at least 12 % a second.
 
-Simulated (`tests/property/test_pace.py`) a token bucket of 400/s, 20 ms, no hint gives 99 % used and
-no hint: 99 % of it used and 0.1 % of the requests throttled.
+Measured against the sandbox, a token bucket of 400/s, burst 40, 20 ms, no hint: 12,000 jobs in 30.2 s, 19
+requests throttled, so 99 % used and 0.2 % throttled.
 Source: AIMD and CUBIC (RFC 9438) for the shape; cuts and holds by simulation.
 """
 
