@@ -196,7 +196,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         failures: those that count against `max_attempts`.
         part: requests already delivered.
         sent_at: monotonic seconds of the attempt under way.
-        trail: first and last five attempts that failed.
+        trail: first and last five attempts that failed, as small as can be: many jobs may wait
+            (posix seconds, elapsed seconds, and the status or the kind of transport error).
         response: the last answer.
         end, reason, error: written once, with which the entry passes to the settler.
 
@@ -215,7 +216,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     failures: int = 0
     part: int = 0
     sent_at: float = 0.0
-    trail: list[Attempt] | None = None
+    trail: list[tuple[float, float, int | str]] | None = None
     response: Response | None = None
     end: End | None = None
     reason: Reason | None = None

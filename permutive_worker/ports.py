@@ -1,7 +1,7 @@
 """The protocols between the rooms, on one screen."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -96,7 +96,9 @@ class Destination(Protocol):
 
     def request(self, job: Job, part: int) -> Request: ...
 
-    def judge(self, request: Request, response: Response, now: datetime) -> Verdict: ...
+    def judge(self, request: Request, response: Response, utc_now: Callable[[], datetime]) -> Verdict:
+        """`utc_now` is asked only if the answer names a date."""
+        ...
 
     def judge_failure(self, kind: str, *, sent: bool) -> Verdict:
         """`kind` and `sent` as in TransportError."""

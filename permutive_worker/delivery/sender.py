@@ -5,18 +5,19 @@ A few long-lived tasks run `Sender.run`; no task, lock, timer or log line is mad
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.ruling import Policy, rule
 from permutive_worker.errors import TransportError
-from permutive_worker.model import Action, Attempt, End, Entry, ErrorDetail, Reason, Response, Verdict
+from permutive_worker.model import Action, End, Entry, ErrorDetail, Reason, Response, Verdict
 from permutive_worker.ports import Clock, Destination, Wire
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
 
 KEPT_ATTEMPTS: Final = 5  # of the first, and of the last, that failed
+NO_HEADERS: Final[Mapping[str, str]] = {}
 KEPT_BYTES: Final = 512  # of the last answer while the job waits for its next attempt
 
 
@@ -69,7 +70,7 @@ class Sender:
         try:
             request = self._destination.request(entry.job, entry.part)
             response = await self._wire.send(request)
-            verdict = self._destination.judge(request, response, self._clock.utc_now())
+            verdict = self._destination.judge(request, response, self._clock.utc_now)
         except TransportError as error:
             self._counts.request_errors[error.kind] += 1
             verdict = self._destination.judge_failure(error.kind, sent=error.sent)
@@ -133,7 +134,7 @@ class Sender:
             entry.budget.charge(KEPT_BYTES)
             entry.charge_bytes += KEPT_BYTES
         # Scrubbed before it is cut: half a key would not be found. The headers are 2 KB, and not kept.
-        entry.response = Response(response.status, {}, self._scrub(response.body)[:KEPT_BYTES])
+        entry.response = Response(response.status, NO_HEADERS, self._scrub(response.body)[:KEPT_BYTES])
 
     def _end(
         self, entry: Entry, end: End, reason: Reason | None = None, error: ErrorDetail | None = None
@@ -149,25 +150,23 @@ class Sender:
         if verdict.action is Action.THROTTLED:
             counts.throttled["none" if verdict.retry_after_seconds is None else "retry_after"] += 1
         counts.ambiguous += verdict.ambiguous
-        self._remember(entry, verdict.status or None, verdict.why, now)
+        self._remember(entry, verdict.status or verdict.why, now)
         if verdict.action in (Action.HALT, Action.THROTTLED):
             self._on_trouble(self._lane, verdict)
             self._lane.on_room()
 
-    def _remember(self, entry: Entry, status: int | None, why: str, now: float) -> None:
+    def _remember(self, entry: Entry, what: int | str, now: float) -> None:
         if entry.trail is None:
             entry.trail = []
         elif len(entry.trail) == 2 * KEPT_ATTEMPTS:
             del entry.trail[KEPT_ATTEMPTS]
-        seconds = round(now - entry.sent_at, 6)
-        error = None if status else why
-        entry.trail.append(Attempt(self._clock.utc_now(), seconds, status=status, error=error))
+        entry.trail.append((self._clock.utc_now().timestamp(), now - entry.sent_at, what))
 
     def _cut_short(self, entry: Entry) -> None:
         """The stop did not wait for this attempt: it may have been taken."""
         self._lane.gate.leave()
         self._counts.ambiguous += 1
-        self._remember(entry, None, "cut", self._now())
+        self._remember(entry, "cut", self._now())
         self._end(entry, End.RETURNED)
 
     def _fail_inside(self, entry: Entry, bug: Exception) -> None:

@@ -45,6 +45,7 @@ class Settler:
         self._gathered: list[Entry] = []
         self._writing = 0
         self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -57,7 +58,7 @@ class Settler:
         gathered = self._gathered
         gathered.append(entry)
         if len(gathered) == 1:
-            self._loop.call_later(GATHER_SECONDS, self._due.set)
+            self._timer = self._loop.call_later(GATHER_SECONDS, self._due.set)
         elif len(gathered) >= GATHER_COUNT:
             self._due.set()
 
@@ -66,6 +67,8 @@ class Settler:
         while True:
             await self._due.wait()
             self._due.clear()
+            if self._timer is not None:
+                self._timer.cancel()
             group, self._gathered = self._gathered, []
             self._writing = len(group)
             await self._settle_group(group)

@@ -30,11 +30,16 @@ class MemoryDestination:
     def request(self, job: Job, part: int) -> Request:
         return Request("POST", f"/{job.kind}", job.body(part), job.kind)
 
-    def judge(self, request: Request, response: Response, now: datetime) -> Verdict:  # noqa: ARG002  (Destination's)
+    def judge(
+        self,
+        request: Request,  # noqa: ARG002  (the port's)
+        response: Response,
+        utc_now: Callable[[], datetime],
+    ) -> Verdict:
         status = response.status
         if 200 <= status < 300:
             return Verdict(Action.DELIVERED, "delivered", status=status)
-        hint = retry_after_seconds(response.headers, now) or None
+        hint = retry_after_seconds(response.headers, utc_now()) or None
         action, why = _classify(status)
         error = ErrorDetail(f"http_{status}", f"the answer was HTTP {status}")
         return Verdict(action, why, status=status, retry_after_seconds=hint, error=error)

@@ -12,7 +12,7 @@
 the request all the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -51,9 +51,9 @@ class PermutiveDestination:
         path, query = PATHS[job.kind], job.query()
         return Request("POST", f"{path}?{query}" if query else path, job.body(part), job.kind)
 
-    def judge(self, request: Request, response: Response, now: datetime) -> Verdict:
+    def judge(self, request: Request, response: Response, utc_now: Callable[[], datetime]) -> Verdict:
         """Return what the answer means. Total: any status, headers and bytes."""
-        return _DELIVERED.get(response.status) or self._judge_refusal(request, response, now)
+        return _DELIVERED.get(response.status) or self._judge_refusal(request, response, utc_now())
 
     def _judge_refusal(self, request: Request, response: Response, now: datetime) -> Verdict:
         status = response.status

@@ -5,7 +5,7 @@ import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -17,7 +17,7 @@ from permutive_worker.errors import OutputError, UsageError
 from permutive_worker.jobs.dead_letter import SCHEMA, DeadLetter, after, parse_dead_letter
 from permutive_worker.jobs.fault import Fault, read_fields
 from permutive_worker.jobs.segmentation import EVENTS_PER_REQUEST, remaining_events
-from permutive_worker.model import Delivery, Entry, Response
+from permutive_worker.model import Attempt, Delivery, Entry, Response
 from permutive_worker.outcomes.ndjson import LockedAppender
 from permutive_worker.ports import Clock
 
@@ -112,7 +112,7 @@ class DeadLetterWriter:
             status=response.status if response is not None else None,
             error=entry.error,
             response=self._text(response),
-            attempts=entry.trail or [],
+            attempts=[_attempt(*one) for one in entry.trail or ()],
             delivered_events=entry.part * EVENTS_PER_REQUEST or UNSET,
             worker=self._worker,
         )
@@ -132,6 +132,13 @@ class DeadLetterWriter:
             return None
         # Scrubbed before it is cut: half a key would not be found.
         return self._scrub(response.body)[:MAX_RESPONSE_BYTES].decode(errors="replace")
+
+
+def _attempt(posix_seconds: float, elapsed_seconds: float, what: int | str) -> Attempt:
+    at = datetime.fromtimestamp(posix_seconds, UTC)
+    if isinstance(what, int):
+        return Attempt(at, round(elapsed_seconds, 6), status=what)
+    return Attempt(at, round(elapsed_seconds, 6), error=what)
 
 
 def read_dead_letters(path: Path, on_torn: Callable[[Path], None] | None = None) -> Iterator[DeadLetter]:

@@ -14,6 +14,8 @@ from permutive_worker.telemetry.status import Status
 
 # Long enough that one pause for a throttle does not throw the ETA about, short enough to follow a new rate.
 _ETA_SMOOTHING_SECONDS: Final = 30.0
+# A clock that stands still, or nearly: what it gives is no rate.
+_SHORTEST_INTERVAL_SECONDS: Final = 1e-6
 # Slower than this nobody can say when it ends; it also keeps the ETA a number a person can read.
 _SLOWEST_PER_SECOND: Final = 1e-3
 
@@ -84,12 +86,12 @@ class RecentRate:
         self._watched_seconds = 0.0
 
     def observe(self, completed: int, elapsed_seconds: float) -> None:
-        """Hear how many lines have ended by `elapsed_seconds` of the run; a time that stands still is ignored."""
+        """Hear how many lines have ended by `elapsed_seconds` of the run; a time that stands still is left out."""
         if self._at_seconds is None:
             self._completed, self._at_seconds = completed, elapsed_seconds
             return
         interval_seconds = elapsed_seconds - self._at_seconds
-        if interval_seconds <= 0:
+        if interval_seconds < _SHORTEST_INTERVAL_SECONDS:
             return
         self._watched_seconds += interval_seconds
         self.last_per_second = (completed - self._completed) / interval_seconds

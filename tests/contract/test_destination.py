@@ -57,7 +57,7 @@ def test_every_part_of_a_job_is_a_request_with_its_body(destination: Destination
     body=st.binary(max_size=100),
 )
 def test_any_answer_has_a_verdict(destination: Destination, status, headers, body):
-    verdict = destination.judge(REQUEST, Response(status, headers, body), NOW)
+    verdict = destination.judge(REQUEST, Response(status, headers, body), lambda: NOW)
 
     assert verdict.status == status
     assert (verdict.action is Action.DELIVERED) == (200 <= status < 300)

@@ -41,7 +41,7 @@ async def test_an_answer_may_be_a_failure():
     [(200, Action.DELIVERED), (429, Action.THROTTLED), (500, Action.RETRY), (400, Action.REJECT)],
 )
 def test_verdicts(status, action):
-    verdict = MemoryDestination().judge(identify(), Response(status, {"Retry-After": "2"}, b""), NOW)
+    verdict = MemoryDestination().judge(identify(), Response(status, {"Retry-After": "2"}, b""), lambda: NOW)
 
     assert verdict.action is action
     assert verdict.retry_after_seconds == (None if status == 200 else 2.0)

@@ -15,7 +15,7 @@ EVENT = b'{"name":"A","time":"2025-07-01T15:39:11Z","properties":{}}'
 
 
 def judge(status, headers=None, request=IDENTIFY):
-    return DESTINATION.judge(request, Response(status, headers or {}, b"oops"), NOW)
+    return DESTINATION.judge(request, Response(status, headers or {}, b"oops"), lambda: NOW)
 
 
 def request_of(line: bytes, part: int = 0) -> Request:
@@ -145,7 +145,7 @@ def test_no_answer_is_a_retry(kind, sent):
 def test_what_the_server_says_is_scrubbed():
     destination = PermutiveDestination(scrub=lambda data: data.replace(b"KEY", b"***"))
 
-    verdict = destination.judge(IDENTIFY, Response(400, {}, b"your KEY is no good"), NOW)
+    verdict = destination.judge(IDENTIFY, Response(400, {}, b"your KEY is no good"), lambda: NOW)
 
     assert verdict.error is not None
     assert verdict.error.message == "your *** is no good"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from permutive_worker.errors import OutputError, UsageError
 from permutive_worker.jobs.decode import Decoder, Fault
-from permutive_worker.model import Attempt, End, ErrorDetail, Reason
+from permutive_worker.model import End, ErrorDetail, Reason
 from permutive_worker.outcomes.dead_letters import (
     DeadLetter,
     DeadLetterWriter,
@@ -52,7 +52,7 @@ async def test_a_rejected_job_says_all_there_is_to_know(path, make_entry, clock)
     entry = make_entry(IDENTIFY, End.DEAD_LETTERED, body=b'{"error":"no"}', status=400)
     entry.workspace = "main"
     entry.error = ErrorDetail("BadRequest", "no", code=12, request_id="r-1")
-    entry.trail = [Attempt(datetime(2026, 1, 31, tzinfo=UTC), 0.25, status=503)]
+    entry.trail = [(datetime(2026, 1, 31, tzinfo=UTC).timestamp(), 0.25, 503)]
 
     record = await write_one(path, entry, clock)
 
