@@ -59,11 +59,7 @@ KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
 
 
 class Worker:
-    """One run: from its inputs to the summary. Use it once.
-
-    Example:
-        summary = await Worker(Settings(), ["jobs.ndjson"]).run()
-    """
+    """One run: from its inputs to the summary. Use it once: `await Worker(settings, ["jobs.ndjson"]).run()`."""
 
     def __init__(
         self,
@@ -203,7 +199,8 @@ class Worker:
             self._settler,
             self.stopping,
             self.counts,
-            settings.delivery.drain_seconds,
+            max_in_flight=settings.delivery.max_in_flight,
+            drain_seconds=settings.delivery.drain_seconds,
         )
         await self._start_watching(stack)
         return self._pipeline
@@ -306,11 +303,16 @@ class Worker:
     async def _start_watching(self, stack: AsyncExitStack) -> None:
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watching = [
-            group.create_task(measure_loop_lag(self.counts.event_loop_lag)),
+            group.create_task(measure_loop_lag(self._loop_was_late)),
             group.create_task(self._watch_keys()),
         ]
         for task in watching:
             stack.callback(task.cancel)
+
+    def _loop_was_late(self, lag_seconds: float) -> None:
+        self.counts.event_loop_lag.observe(lag_seconds)
+        for lane in self._lanes.values():
+            lane.loop_was_late(lag_seconds)
 
     async def _watch_keys(self) -> None:
         while True:

@@ -97,6 +97,11 @@ class Lane:
             if timer is not None:
                 timer.cancel()
 
+    def loop_was_late(self, lag_seconds: float) -> None:
+        """Hear how late the loop runs: it decides how many places there are."""
+        if self.gate.places.observe(lag_seconds, self.gate.in_flight):
+            self.wake()
+
     def wake(self) -> None:
         """Something that changes the answer of `next` has happened."""
         if self._alarm is not None and not self._alarm.done():

@@ -38,8 +38,11 @@ class Pipeline:
         settler: Settler,
         stop: Stop,
         counts: Counts,
+        *,
+        max_in_flight: int,
         drain_seconds: float,
     ) -> None:
+        """Each lane gets `max_in_flight` senders."""
         self._source = source
         self._intake = intake
         self._senders = senders
@@ -47,6 +50,7 @@ class Pipeline:
         self._settler = settler
         self._stop = stop
         self._counts = counts
+        self._max_in_flight = max_in_flight
         self._drain_seconds = drain_seconds
         self._changed = asyncio.Event()
         self.draining = False
@@ -64,8 +68,8 @@ class Pipeline:
             reading = group.create_task(self._guarded(self._read()))
             sending = [
                 group.create_task(self._guarded(sender.run()))
-                for lane, sender in self._senders
-                for _ in range(lane.gate.max_in_flight)
+                for _, sender in self._senders
+                for _ in range(self._max_in_flight)
             ]
             settling.add_done_callback(lambda _: self.look())
             try:

@@ -11,6 +11,7 @@ from typing import Final
 from permutive_worker.control.breaker import Breaker
 from permutive_worker.control.halt import Halt
 from permutive_worker.control.pace import Pace
+from permutive_worker.control.places import Places
 from permutive_worker.model import Action, Verdict
 from permutive_worker.ports import Limiter
 
@@ -30,13 +31,13 @@ class Gate:
         self.halt = Halt()
         self.breaker = Breaker()
         self.paused_until = -math.inf  # monotonic seconds
-        self.max_in_flight = max_in_flight
+        self.places = Places(max_in_flight)
         self.in_flight = 0
         self.limiter = limiter
         self.pace = pace or Pace()
 
     def __repr__(self) -> str:
-        return f"<Gate in_flight={self.in_flight}/{self.max_in_flight} {self.halt!r} {self.breaker!r}>"
+        return f"<Gate in_flight={self.in_flight}/{self.places.limit} {self.halt!r} {self.breaker!r}>"
 
     def closed_seconds(self, now: float) -> float:
         """0.0 if an attempt may start but for its permit, else the seconds to wait; inf: until woken."""
@@ -46,7 +47,7 @@ class Gate:
             return seconds  # the API is down: a pause or a place would not help
         if self.paused_until > now:
             return self.paused_until - now  # the API said when
-        if self.in_flight >= self.max_in_flight:
+        if self.in_flight >= self.places.limit:
             return math.inf  # somebody lands and wakes us
         return 0.0
 
