@@ -55,32 +55,29 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled. Cancellation: a job in hand is returned, a waiting sender has none."""
-        lane = self._lane
+        lane, wire, destination, utc_now = self._lane, self._wire, self._destination, self._clock.utc_now
         while True:
             entry = lane.next(self._now())
             if isinstance(entry, float):
                 entry = await lane.turn()
-            await self._attempt(entry)
-
-    async def _attempt(self, entry: Entry) -> None:
-        assert entry.job is not None  # noqa: S101  (only jobs reach a lane)
-        entry.sent_at = self._now()
-        entry.attempts += 1
-        response: Response | None = None
-        try:
-            request = self._destination.request(entry.job, entry.part)
-            response = await self._wire.send(request)
-            verdict = self._destination.judge(request, response, self._clock.utc_now)
-        except TransportError as error:
-            self._counts.request_errors[error.kind] += 1
-            verdict = self._destination.judge_failure(error.kind, sent=error.sent)
-        except asyncio.CancelledError:
-            self._cut_short(entry)
-            raise
-        except Exception as bug:  # noqa: BLE001  (a bug on one job is that job's dead letter)
-            self._fail_inside(entry, bug)
-            return
-        self._conclude(entry, verdict, response)
+            assert entry.job is not None  # noqa: S101  (only jobs reach a lane)
+            entry.sent_at = self._now()
+            entry.attempts += 1
+            response: Response | None = None
+            try:
+                request = destination.request(entry.job, entry.part)
+                response = await wire.send(request)
+                verdict = destination.judge(request, response, utc_now)
+            except TransportError as error:
+                self._counts.request_errors[error.kind] += 1
+                verdict = destination.judge_failure(error.kind, sent=error.sent)
+            except asyncio.CancelledError:
+                self._cut_short(entry)
+                raise
+            except Exception as bug:  # noqa: BLE001  (a bug on one job is that job's dead letter)
+                self._fail_inside(entry, bug)
+                continue
+            self._conclude(entry, verdict, response)
 
     def _conclude(self, entry: Entry, verdict: Verdict, response: Response | None) -> None:
         now = self._now()

@@ -136,6 +136,9 @@ class PlainWire:
                 allow_redirects=False,
                 **self._proxy_options,
             )
+            content = answer.content
+            if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
+                return Response(answer.status, answer.headers, content.read_nowait())
             body, truncated = await _read_body(answer)
             return Response(answer.status, answer.headers, body, truncated)
         except asyncio.CancelledError:
