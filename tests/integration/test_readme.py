@@ -14,6 +14,7 @@ import permutive_worker.errors
 from permutive_worker.cli.main import cli
 from permutive_worker.config import KEYS, Settings
 from permutive_worker.config.permutive_api import VARIABLES
+from permutive_worker.control.exit_code import ORDER
 from permutive_worker.control.guard import FIRST, WINDOW
 from permutive_worker.credentials import Keyring
 from permutive_worker.destinations.memory import MemoryWire
@@ -23,7 +24,7 @@ from permutive_worker.model import Reason, Response, Summary
 from permutive_worker.outcomes.results import Result
 from permutive_worker.sources.memory import MemorySource
 from permutive_worker.telemetry.metrics import WorkerCollector
-from permutive_worker.worker import EXIT_ORDER, Worker
+from permutive_worker.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -138,8 +139,8 @@ def test_every_exit_code_is_told():
         if hasattr(error, "exit_code")
     }
 
-    assert column("code") == [str(code) for code in sorted({0, 3, 4, 130, *codes, *EXIT_ORDER})]
-    assert f"If several apply: {', '.join(map(str, (*EXIT_ORDER, 3, 0)))}." in README
+    assert column("code") == [str(code) for code in sorted({0, 3, 4, 130, *codes, *ORDER})]
+    assert f"If several apply: {', '.join(map(str, (*ORDER, 3, 0)))}." in README
 
 
 def test_the_guard_is_told_as_it_is():
