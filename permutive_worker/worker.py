@@ -255,6 +255,7 @@ class Worker:
         )
         trouble = Trouble(
             {key.name: key for key in self.keyring},
+            self._lanes,
             self.stopping,
             self._clock,
             finite=self._source.finite,

@@ -14,6 +14,7 @@ import msgspec
 
 from permutive_worker.cli.bar import progress_shown
 from permutive_worker.config import Settings
+from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import OutputError
 from permutive_worker.model import Summary
@@ -66,10 +67,14 @@ async def _run(settings: Settings, make: Callable[[], Worker]) -> int:
 
 
 def _stop_on_signals(worker: Worker) -> None:
-    """The first SIGINT or SIGTERM drains, the second does not wait."""
+    """The first SIGINT or SIGTERM drains, the second does not wait, the third leaves."""
 
     def on_signal() -> None:
-        if worker.stopping.requested:
+        if worker.stopping.hurried:
+            # Somebody we write to does not read, and a thread hangs in that write.
+            os.write(2, b"permutive-worker: left at once; what was not settled is not in any count\n")
+            os._exit(STOPPED_EARLY)
+        elif worker.stopping.requested:
             worker.hurry()
         else:
             logger().info("run.stopping", hint="again to not wait for requests in flight")

@@ -25,6 +25,7 @@ class Trouble:
     def __init__(
         self,
         credentials: Mapping[str, Credentials],
+        lanes: Mapping[str, Lane],
         stop: Stop,
         clock: Clock,
         *,
@@ -32,8 +33,9 @@ class Trouble:
         max_retry_after_seconds: float,
         max_halt_seconds: float,
     ) -> None:
-        """`credentials` by lane. Only a finite run gives up; a service waits."""
+        """`credentials` and all the `lanes` by workspace. Only a finite run gives up; a service waits."""
         self._credentials = credentials
+        self._lanes = lanes
         self._stop = stop
         self._clock = clock
         self._finite = finite
@@ -57,8 +59,15 @@ class Trouble:
         if not self._finite:
             return
         held_seconds = self._clock.monotonic() - halt.since
-        if (not lane.has_delivered and halt.refusals > 1) or held_seconds > self._max_halt_seconds:
+        if (halt.refusals > 1 and self._is_hopeless()) or held_seconds > self._max_halt_seconds:
             self._give_up("halt", _refusal(verdict))
+
+    def _is_hopeless(self) -> bool:
+        """Nothing was ever delivered, and no other lane is about to."""
+        return not any(
+            lane.has_delivered or (lane.gate.in_flight and not lane.gate.halt.halted)
+            for lane in self._lanes.values()
+        )
 
     def _give_up(self, why: str, error: WorkerError) -> None:
         if not self._stop.requested:

@@ -1,11 +1,13 @@
 """What refusals and long throttles do to a run."""
 
 import itertools
+import json
 
 from support.jump_loop import run_jumping
 from support.worker import identify, memory_worker
 
-from permutive_worker.config import Delivery, Guard, RateLimit, Settings
+from permutive_worker.config import Delivery, Guard, Input, RateLimit, Settings
+from permutive_worker.credentials import load_keyring
 from permutive_worker.destinations.memory import MemoryWire
 from permutive_worker.errors import ConfigurationError, KeyRefusedError, ThrottledTooLong
 from permutive_worker.model import Response
@@ -81,3 +83,30 @@ def test_a_date_is_obeyed_too():
     _, _, summary, _ = run([(429, {"Retry-After": "Thu, 01 Jan 2026 00:00:30 GMT"}), (200, {})], delivery=ONE)
     assert summary.exit_code == 0
     assert 28 <= summary.elapsed_seconds <= 31
+
+
+def test_a_workspace_that_is_refused_does_not_stop_the_others(tmp_path):
+    workspaces = [
+        {"name": name, "workspace_id": name, "api_key": f"key-of-{name}-workspace"}
+        for name in ("bad", "good")
+    ]
+    (tmp_path / "keys.json").write_text(json.dumps(workspaces))
+    keyring = load_keyring({"PERMUTIVE_APPLICATION_CREDENTIALS": str(tmp_path / "keys.json")})
+    jobs = [
+        identify(number, user=f"{name}-{number}", workspace=name)
+        for number in range(50)
+        for name in ("bad", "good")
+    ]
+    wire = MemoryWire(lambda request: Response(401 if b'"bad-' in request.body else 200, {}, b""))
+
+    async def scenario():
+        settings = Settings(
+            input=Input(workspace="good"), delivery=Delivery(max_in_flight=1, max_halt_seconds=30)
+        )
+        worker, outcomes = memory_worker(jobs, wire, settings=settings, keyring=keyring)
+        return await worker.run(), outcomes
+
+    summary, outcomes = run_jumping(scenario())
+    assert summary.exit_code == 77
+    assert {outcome.index % 2 for outcome in outcomes if outcome.delivered} == {1}
+    assert (summary.delivered, summary.returned, summary.dead_lettered) == (50, 50, 0)
