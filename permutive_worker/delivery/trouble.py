@@ -64,10 +64,7 @@ class Trouble:
 
     def _is_hopeless(self) -> bool:
         """Nothing was ever delivered, and no other lane is about to."""
-        return not any(
-            lane.has_delivered or (lane.gate.in_flight and not lane.gate.halt.halted)
-            for lane in self._lanes.values()
-        )
+        return not any(lane.has_delivered or _is_trying(lane) for lane in self._lanes.values())
 
     def _give_up(self, why: str, error: WorkerError) -> None:
         if not self._stop.requested:
@@ -79,6 +76,10 @@ class Trouble:
             f"the API asks to wait until {until:%Y-%m-%d %H:%M:%S} UTC, longer than "
             "rate_limit.max_retry_after_seconds: run again then"
         )
+
+
+def _is_trying(lane: Lane) -> bool:
+    return not lane.gate.halt.halted and bool(lane.gate.in_flight or len(lane.backlog))
 
 
 def _refusal(verdict: Verdict) -> WorkerError:
