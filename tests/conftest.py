@@ -11,6 +11,8 @@ settings.load_profile("default")
 
 
 def pytest_asyncio_loop_factories(config, item):
+    if item.get_closest_marker("process"):  # the program chooses its own loop
+        return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
