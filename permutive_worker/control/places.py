@@ -9,10 +9,10 @@ places are taken. A server that is slow does not make the loop late: it gets all
 from collections import deque
 from typing import Final
 
-FIRST: Final = 64
+FIRST: Final = 32
 LEAST: Final = 16
-LATE_SECONDS: Final = 0.004
-EARLY_SECONDS: Final = 0.002
+LATE_SECONDS: Final = 0.003
+EARLY_SECONDS: Final = 0.0015
 SAMPLES: Final = 5  # the median of so many: one slow sync to the disk says nothing of the places
 
 
