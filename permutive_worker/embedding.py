@@ -6,6 +6,7 @@ from typing import Any
 
 from permutive_worker.config import Guard, Settings
 from permutive_worker.credentials import Keyring
+from permutive_worker.errors import WorkerError
 from permutive_worker.model import End, Outcome, Progress
 from permutive_worker.outcomes.memory import MemoryWriter
 from permutive_worker.outcomes.stream import QueueWriter
@@ -43,6 +44,7 @@ async def deliver(
         jobs, settings, writer, keyring=keyring, wire=wire, on_progress=on_progress, total=total
     )
     await worker.run()
+    _raise_what_is_no_outcome(worker)
     return sorted(outcomes, key=lambda outcome: outcome.index)
 
 
@@ -67,10 +69,18 @@ async def stream(
         async for outcome in writer:
             yield outcome
         await running
+        _raise_what_is_no_outcome(worker)
     finally:
         worker.hurry()
         writer.abandon()
         await asyncio.wait([running])
+
+
+def _raise_what_is_no_outcome(worker: Worker) -> None:
+    """An iterable of jobs that raised, or a bug: half an input must not look like a whole one."""
+    for error in worker.errors():
+        if not isinstance(error, WorkerError):
+            raise error
 
 
 def _embedded(jobs: Jobs, settings: Settings | None, writer: OutcomeWriter, **given: Any) -> Worker:

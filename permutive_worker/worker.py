@@ -222,10 +222,8 @@ class Worker:
             )
             for key in credentials
         }
-        patience_seconds = http.timeout_seconds if self._source.finite else None
-        await wait_until_reachable(
-            next(iter(wires.values())), patience_seconds, lambda: self.stopping.requested
-        )
+        patience = http.timeout_seconds if self._source.finite else None
+        await wait_until_reachable(next(iter(wires.values())), patience, lambda: self.stopping.requested)
         return dict(wires)
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:
@@ -369,14 +367,16 @@ class Worker:
     @property
     def is_complete(self) -> bool:
         """Whether the whole input was read and every line of it is settled where it should be."""
-        read_to_the_end = self._intake is not None and self._intake.ended and not self.errors()
-        return read_to_the_end and self.counts.read == self.counts.ended
+        failed = any(getattr(error, "exit_code", 1) in (1, 74) for error in self.errors())
+        ended = self._intake is not None and self._intake.ended
+        return ended and not failed and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
+        cut_short = self._intake is not None and self._intake.cut_short
         return exit_code(
             {getattr(error, "exit_code", 1) for error in self.errors()},
             guard=self.stopping.why == "guard",
-            returned=sum(self.counts.returned.values()),
+            returned=sum(self.counts.returned.values()) or cut_short,
             dead=self.counts.dead,
         )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any, Final
 
 import click
@@ -70,9 +71,12 @@ def demo(jobs: int, rate: float, faults: str) -> int:
 def _sandbox(faults: str) -> Iterator[str]:
     """A sandbox on a free loopback port; gives its URL."""
     command = [sys.executable, "-m", "permutive_worker", "sandbox", "--port", "0", "--faults", faults]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A session of its own: Ctrl-C is for the worker, and the ledger is asked after it.
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            yield _url_of(process)
+            url = _url_of(process)
+            Thread(target=process.communicate, daemon=True).start()  # or its log fills the pipe
+            yield url
         finally:
             process.terminate()
 

@@ -109,6 +109,10 @@ class Backlog(Generic[E]):
             self._order += 1
             heappush(self._asleep, (due, self._order, entry))
 
+    def put_last(self, entry: E) -> None:
+        """Take back a job that was taken, behind all that are ready: another one shall be tried first."""
+        self.ready.append(entry)
+
     def landed(self, entry: E) -> None:
         """The job that was taken is done: its user's next one becomes ready."""
         user = entry.user

@@ -48,6 +48,7 @@ class Intake:
         self._room = asyncio.Event()
         self.held = 0  # 1 while a line that was read waits for room
         self.ended = False
+        self.cut_short = False  # by a stop, before the source said that it was at its end
         self.error: InputError | None = None
 
     async def run(self) -> None:
@@ -57,6 +58,7 @@ class Intake:
                 await self._take_in(deliveries)
         except InputError as error:
             self.error = error
+        self.cut_short = self._stop.requested
         self.ended = True
 
     async def _take_in(self, deliveries: Sequence[Delivery]) -> None:

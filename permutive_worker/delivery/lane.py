@@ -128,6 +128,11 @@ class Lane:
         self.backlog.put_back(entry, due)
         self.wake()
 
+    def again_last(self, entry: Entry) -> None:
+        """The lane was refused on this job: the probe shall be another one, if there is one."""
+        self.backlog.put_last(entry)
+        self.wake()
+
     def landed(self, entry: Entry) -> None:
         """The job has its last verdict: its user is free."""
         self.backlog.landed(entry)

@@ -2,7 +2,7 @@
 
     verdict     counts as attempt   then
     reject      -                   dead letter `rejected`
-    halt        no                  first in line again; the lane is held meanwhile
+    halt        no                  last in line; the lane is held meanwhile
     throttled   no                  with a hint first in line (the lane pauses), else back-off
     retry       if the breaker      back-off, or dead letter `exhausted`
                 was closed

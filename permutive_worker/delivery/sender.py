@@ -107,6 +107,8 @@ class Sender:
         gate = self._lane.gate
         breaker_closed = not gate.breaker.is_open
         gate.heard(verdict, entry.sent_at, now)
+        if breaker_closed and gate.breaker.is_open:
+            self._lane.on_room()  # this lane stands still now: intake need not wait for it any more
         self._note_trouble(entry, verdict, now)
         ruling = rule(entry, verdict, self._policy, breaker_closed=breaker_closed, now=now, dice=self._dice())
         entry.failures += ruling.counted
@@ -119,10 +121,12 @@ class Sender:
     def _try_again(
         self, entry: Entry, verdict: Verdict, response: Response | None, due: float | None
     ) -> None:
-        if verdict.action is not Action.HALT:
-            self._counts.retries[verdict.why] += 1
         if response is not None:
             self._keep_excerpt(entry, response)
+        if verdict.action is Action.HALT:
+            self._lane.again_last(entry)
+            return
+        self._counts.retries[verdict.why] += 1
         self._lane.again(entry, due)
 
     def _keep_excerpt(self, entry: Entry, response: Response) -> None:
@@ -148,7 +152,7 @@ class Sender:
             counts.throttled["none" if verdict.retry_after_seconds is None else "retry_after"] += 1
         counts.ambiguous += verdict.ambiguous
         self._remember(entry, verdict.status or verdict.why, now)
-        if verdict.action in (Action.HALT, Action.THROTTLED):
+        if verdict.action in (Action.HALT, Action.THROTTLED) or verdict.retry_after_seconds is not None:
             self._on_trouble(self._lane, verdict)
             self._lane.on_room()
 

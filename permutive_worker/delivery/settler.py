@@ -16,6 +16,7 @@ from permutive_worker.errors import OutputError
 from permutive_worker.model import End, Entry, Reason, Settlement
 from permutive_worker.ports import Clock, OutcomeWriter, Source
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.logs import logger
 
 GATHER_SECONDS: Final = 0.02
 GATHER_COUNT: Final = 1000
@@ -90,10 +91,21 @@ class Settler:
                 self._stop.request()  # nobody reads our results any more: they were delivered all the same
             except OutputError as error:
                 self._stop.request(error=error)
-                if end is not End.RETURNED:
-                    await self._settle_ended(End.RETURNED, entries)
-                    return
+                await self._give_back(end, entries)
+                return
+            except Exception as bug:  # noqa: BLE001  (told by the stop, ends the run with 1)
+                logger().error("outcomes.failed_inside", error=type(bug).__name__)
+                self._stop.request(error=bug)
+                await self._give_back(end, entries)
+                return
         self._settle(end, entries)
+
+    async def _give_back(self, end: End, entries: list[Entry]) -> None:
+        """What could not be written is returned; if even that cannot be written, it is only told the source."""
+        if end is End.RETURNED:
+            self._settle(end, entries)
+        else:
+            await self._settle_ended(End.RETURNED, entries)
 
     def _settle(self, end: End, entries: list[Entry]) -> None:
         settlement = Settlement.RETRY if end is End.RETURNED else Settlement.ACK

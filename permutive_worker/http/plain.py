@@ -6,6 +6,7 @@ handed to the next request on it. Idle connections are dropped after 10 s to mak
 
 import asyncio
 import base64
+import math
 from typing import Any, Final
 
 import aiohttp
@@ -34,7 +35,8 @@ def open_session(max_connections: int, timeout_seconds: float) -> aiohttp.Client
             limit=max_connections, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_SECONDS
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds),
+        # Not rounded up to whole seconds: the sweep would be first, and a connect that hangs count as sent.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds, ceil_threshold=math.inf),
         trust_env=False,
     )
 

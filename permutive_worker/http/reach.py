@@ -31,6 +31,8 @@ async def wait_until_reachable(
             await wire.reach()
             return
         except UnreachableError as error:
+            if is_stopped():
+                return
             if patience_seconds is not None and loop.time() - began >= patience_seconds:
                 raise
             logger().warning("host.unreachable", reason=str(error))

@@ -29,7 +29,7 @@ class NamedOrigin:
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = os.fsencode(name).decode(errors="replace")  # it goes into JSON, which is UTF-8
 
     def position(self, delivery: Delivery) -> str:
         return f"{self.name}:{delivery.number}"

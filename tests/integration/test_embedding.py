@@ -189,3 +189,24 @@ async def test_wrong_settings_are_value_errors():
         Worker(Settings(), ["x"], keyring=None)
     with pytest.raises(UsageError):
         Worker(Settings(), ["missing.ndjson"], keyring=KEYRING)
+
+
+async def test_half_an_input_does_not_look_like_a_whole_one():
+    def jobs():
+        yield identify(1)
+        raise ValueError("from the caller's own generator")
+
+    with pytest.raises(ValueError, match="own generator"):
+        await deliver(jobs(), keyring=KEYRING, wire=MemoryWire(ok))
+
+
+async def test_a_stop_before_the_end_of_the_input_is_no_success():
+    worker = Worker(
+        Settings(),
+        source=permutive_worker.sources.memory.MemorySource(map(identify, range(100))),
+        writers={},
+        keyring=KEYRING,
+        wire=MemoryWire(ok),
+    )
+    worker.stop()
+    assert (await worker.run()).exit_code == 75

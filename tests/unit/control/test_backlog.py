@@ -70,3 +70,15 @@ def test_blocked_bytes_are_freed_as_followers_leave():
     backlog.take()
     backlog.landed(first)
     assert backlog.blocked_bytes("u") == 0
+
+
+def test_a_refused_job_lets_another_one_be_the_probe():
+    backlog = Backlog()
+    first, second = line("first", "u"), line("second", "v")
+    backlog.add(first)
+    backlog.add(second)
+    taken = backlog.take()
+
+    backlog.put_last(taken)
+
+    assert [backlog.take(), backlog.take()] == [second, first]
