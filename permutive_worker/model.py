@@ -223,6 +223,11 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     error: ErrorDetail | None = None
 
 
+def is_partly_delivered(entry: Entry) -> bool:
+    """Whether some of the job's requests were delivered, but not all."""
+    return entry.job is not None and 0 < entry.part < entry.job.request_count()
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far a run is, with the meanings the PermutiveAPI package gave these names.
 

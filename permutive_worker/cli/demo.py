@@ -29,7 +29,7 @@ from permutive_worker.worker import Worker
 _EPILOG: Final = """\b
 Examples:
   permutive-worker demo
-  permutive-worker demo --jobs 5000 --faults lossy --rate 2000
+  permutive-worker demo --jobs 5000 --faults 500=0.1,reset=0.02 --rate 2000
 """
 
 

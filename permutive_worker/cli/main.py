@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     _fill_closed_descriptors()
     try:
         code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         click.echo(help_wanted.format_message())
         code = 0

@@ -8,7 +8,7 @@ import msgspec
 
 from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.jobs.segmentation import EVENTS_PER_REQUEST, remaining_events
-from permutive_worker.model import Entry
+from permutive_worker.model import Entry, is_partly_delivered
 from permutive_worker.outcomes.ndjson import LockedAppender
 
 
@@ -36,7 +36,7 @@ def _record(entry: Entry) -> bytes | None:
     letter = entry.delivery.place
     if not isinstance(letter, DeadLetter):  # a line that is no record: blank ones go, others stay as they are
         return entry.delivery.raw + b"\n" if entry.delivery.raw.strip() else None
-    if entry.part:
+    if is_partly_delivered(entry):
         letter = msgspec.structs.replace(
             letter,
             job=msgspec.Raw(remaining_events(letter.line(), entry.part)),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from permutive_worker.jobs.segmentation import remaining_events
-from permutive_worker.model import Entry
+from permutive_worker.model import Entry, is_partly_delivered
 from permutive_worker.outcomes.ndjson import LockedAppender
 
 
@@ -42,4 +42,4 @@ class ReturnedWriter:
 
 def _line(entry: Entry) -> bytes:
     raw = entry.delivery.raw
-    return remaining_events(raw, entry.part) if entry.part else raw
+    return remaining_events(raw, entry.part) if is_partly_delivered(entry) else raw

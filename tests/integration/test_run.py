@@ -466,3 +466,21 @@ async def test_the_demo_proves_that_nothing_was_lost(tmp_path):
     ended = await program("demo", "--jobs", "500", "--faults", "500=0.1", cwd=tmp_path, env={})
     assert ended.code == 0, ended.text
     assert "Nothing was lost." in ended.text
+
+
+async def test_results_that_cannot_be_written_return_the_lines_of_a_pipe_and_end_with_74(tmp_path, sandbox):
+    (tmp_path / "full").symlink_to("/dev/full")
+    ended = await program(
+        "run",
+        "--base-url",
+        sandbox.url,
+        "--results",
+        "full",
+        cwd=tmp_path,
+        stdin=lines(*map(identify, range(300))),
+    )
+    assert ended.code == 74, ended.text
+    summary = ended.summary
+    assert summary["read"] == summary["delivered"] + summary["returned"]
+    returned = (tmp_path / "dead-letters.returned.ndjson").read_text().splitlines()
+    assert len(returned) == summary["returned"] > 0
