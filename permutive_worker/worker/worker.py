@@ -1,32 +1,22 @@
-"""The composition root: Settings become a running Worker.
-
-Everything that depends on a setting is chosen here, in code a person can read from top to bottom.
-It installs no signal handler, configures no logging and sets no loop policy: only `cli` does.
-"""
+"""One run: its parts are made, opened, watched and closed here."""
 
 import asyncio
-import math
 import os
-import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Literal
 
 from permutive_worker import __version__
-from permutive_worker.config import Settings, proxy_from_environment
-from permutive_worker.control.backoff import Backoff
+from permutive_worker.config import Settings
 from permutive_worker.control.budget import Budget
 from permutive_worker.control.exit_code import exit_code
 from permutive_worker.control.guard import Guard
-from permutive_worker.control.pace import Pace
 from permutive_worker.credentials import Credentials, Keyring, load_keyring
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
-from permutive_worker.delivery.ruling import Policy
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
 from permutive_worker.delivery.snapshot import lane_status
@@ -34,27 +24,19 @@ from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import WorkerError
-from permutive_worker.http.gate import Gate
-from permutive_worker.http.plain import PlainWire, open_session
-from permutive_worker.http.reach import wait_until_reachable
 from permutive_worker.jobs.decode import KINDS, Decoder
-from permutive_worker.limits.local import LocalLimiter
 from permutive_worker.model import End, Progress, Summary
-from permutive_worker.outcomes.dead_letters import DeadLetterWriter
-from permutive_worker.outcomes.paths import output_paths
-from permutive_worker.outcomes.results import ResultWriter
-from permutive_worker.outcomes.returned import ReturnedWriter
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
-from permutive_worker.sources.files import FileSource, expand_inputs
-from permutive_worker.sources.stdin import StdinSource
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
 from permutive_worker.telemetry.loop_lag import measure_loop_lag
 from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.inputs import open_source
+from permutive_worker.worker.lanes import new_lane, open_wires, policy
+from permutive_worker.worker.outputs import file_writers
 
-USER_SHARE: Final = 1 / 16  # of the byte budget one user's waiting jobs may take
 KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
 
 
@@ -99,7 +81,7 @@ class Worker:
         self.guard = Guard(settings.guard.max_failures, settings.guard.max_failure_ratio)
         self.stopping = Stop()
         self._clock = clock or SystemClock()
-        self._source = source or _open_source(settings, inputs)
+        self._source = source or open_source(settings, inputs)
         self.counts = Counts(self._source.kind, KINDS)
         self.writers = dict(writers) if writers is not None else self._file_writers()
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
@@ -208,49 +190,20 @@ class Worker:
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
-        http = self.settings.http
-        places = self.settings.delivery.max_in_flight * len(credentials)
-        session = await stack.enter_async_context(open_session(places, http.timeout_seconds))
-        proxy = proxy_from_environment(http.base_url, os.environ)
-        wires = {
-            key.name: PlainWire(
-                session,
-                http.base_url,
-                key,
-                timeout_seconds=http.timeout_seconds,
-                proxy=proxy,
-            )
-            for key in credentials
-        }
-        patience = http.timeout_seconds if self._source.finite else None
-        await wait_until_reachable(next(iter(wires.values())), patience, lambda: self.stopping.requested)
-        return dict(wires)
+        stopped = self.stopping
+        return await open_wires(
+            stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
+        )
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:
-        settings = self.settings
-        rate = settings.rate_limit.rate_per_second
-        limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
-        limit = settings.delivery.max_pending_bytes
-        share = self._budget if lanes == 1 else Budget(limit // 2, self._budget)
-        lane = self._lanes[key.name] = Lane(
-            key.name,
-            Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf)),
-            share,
-            int(limit * USER_SHARE),
-            self.counts,
-            self._clock.monotonic,
-        )
+        now = self._clock.monotonic
+        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now)
+        self._lanes[key.name] = lane
         return lane
 
     def _sender(self, lane: Lane, wire: Wire) -> Sender:
-        delivery, settler = self.settings.delivery, self._settler
+        settler = self._settler
         assert settler is not None  # noqa: S101  (built just before)
-        policy = Policy(
-            Backoff(delivery.backoff_initial_seconds, delivery.backoff_factor, delivery.backoff_max_seconds),
-            delivery.max_attempts,
-            delivery.max_age_seconds,
-            delivery.ambiguous == "retry",
-        )
         trouble = Trouble(
             {key.name: key for key in self.keyring},
             self._lanes,
@@ -258,14 +211,14 @@ class Worker:
             self._clock,
             finite=self._source.finite,
             max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
-            max_halt_seconds=delivery.max_halt_seconds,
+            max_halt_seconds=self.settings.delivery.max_halt_seconds,
         )
         return Sender(
             lane,
             wire,
             self._destination,
             self.counts,
-            policy,
+            policy(self.settings),
             self._clock,
             settler.put,
             trouble,
@@ -277,24 +230,14 @@ class Worker:
         return self._lanes[key.name] if key is not None else None
 
     def _file_writers(self) -> dict[End, OutcomeWriter]:
-        output = self.settings.output
-        dead_letters = Path(output.dead_letters)
-        writers: dict[End, OutcomeWriter] = {
-            End.DEAD_LETTERED: DeadLetterWriter(
-                dead_letters,
-                run_id=self.run_id,
-                worker=socket.gethostname(),
-                source=self._source.kind,
-                scrub=self.keyring.scrub,
-                clock=self._clock,
-                on_error=self._dead_letter_failed,
-            )
-        }
-        if output.results is not None:
-            writers[End.DELIVERED] = ResultWriter(output.results, self.keyring.scrub, self._clock)
-        if not self._source.rereadable:
-            writers[End.RETURNED] = ReturnedWriter(dead_letters)
-        return writers
+        return file_writers(
+            self.settings,
+            self._source,
+            run_id=self.run_id,
+            scrub=self.keyring.scrub,
+            clock=self._clock,
+            on_dead_letter_error=self._dead_letter_failed,
+        )
 
     def _dead_letter_failed(self) -> None:
         self.counts.dead_letter_write_errors += 1
@@ -386,13 +329,3 @@ class Worker:
         if self._intake is not None and self._intake.error is not None:
             told.append(self._intake.error)
         return told
-
-
-def _open_source(settings: Settings, inputs: Sequence[str]) -> Source:
-    if list(inputs) == ["-"]:
-        return StdinSource(settings.input.max_line_bytes)
-    output = settings.output  # the run's own outputs are never inputs
-    return FileSource(
-        expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary)),
-        settings.input.max_line_bytes,
-    )
