@@ -21,7 +21,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.process import run_to_exit
-from permutive_worker.config import Http, Log, Output, RateLimit, Settings
+from permutive_worker.config import Http, Log, Output, RateLimit, Settings, State
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import WorkerError
 from permutive_worker.worker import Worker
@@ -53,6 +53,7 @@ def demo(jobs: int, rate: float, faults: str) -> int:
         settings = Settings(
             http=Http(base_url=url),
             rate_limit=RateLimit(rate_per_second=rate),
+            state=State(dir=str(Path(folder, "state"))),
             output=Output(dead_letters=str(Path(folder, "dead-letters.ndjson"))),
             log=Log(level="warning"),
         )

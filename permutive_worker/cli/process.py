@@ -59,6 +59,8 @@ async def _run(settings: Settings, make: Callable[[], Worker]) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     async with progress_shown(settings.log.progress, worker.counts, worker.look, sys.stderr):
         summary = await worker.run()
+    for notice in worker.notices():
+        click.echo(f"permutive-worker: {notice}", err=True)
     for error in worker.errors():
         click.echo(f"permutive-worker: {error}", err=True)
     if worker.stopping.why == "guard":

@@ -15,6 +15,7 @@ from permutive_worker.config.settings import (
     Output,
     RateLimit,
     Settings,
+    State,
     load_settings,
     load_with_origins,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Output",
     "RateLimit",
     "Settings",
+    "State",
     "load_settings",
     "load_with_origins",
     "proxy_from_environment",

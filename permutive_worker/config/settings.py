@@ -110,6 +110,20 @@ class Input(msgspec.Struct, frozen=True):
         Text | None, setting("Workspace of the lines that name none.", "--workspace NAME")
     ] = None
     max_line_bytes: Annotated[Bytes, setting("A longer line becomes a dead letter.")] = 1024 * 1024
+    follow: Annotated[
+        bool, setting("Wait for more at the end of a file, and for its successor, until stopped.", "--follow")
+    ] = False
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is remembered of files from run to run."""
+
+    dir: Annotated[Text, setting("Where checkpoints are; made for files only.", "--state-dir DIR")] = (
+        ".permutive-worker"
+    )
+    checkpoint_seconds: Annotated[
+        Seconds, setting("How often a checkpoint is written; it is synced to the disk every second.")
+    ] = 0.05
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -175,6 +189,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery = Delivery()
     http: Http = Http()
     input: Input = Input()
+    state: State = State()
     output: Output = Output()
     guard: Guard = Guard()
     admin: Admin = Admin()

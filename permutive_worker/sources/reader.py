@@ -14,9 +14,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
+from permutive_worker.control.unsettled import Place
 from permutive_worker.errors import InputError
 from permutive_worker.model import Delivery
-from permutive_worker.sources.formats import LineSplitter, decoder_for, is_undecided
+from permutive_worker.sources.formats import LineSplitter, decoder_for, is_gzip, is_undecided
 
 READ_BYTES: Final = 256 * 1024  # a thread hop costs about 50 µs: 0.03 µs a line of 150 bytes
 SPLIT_BYTES: Final = 64 * 1024  # split at once; bounds the deliveries of a block of empty lines
@@ -69,18 +70,22 @@ class TextReader:
     Args:
         open_fd: opens the input, in that thread. Non-blocking for a FIFO, or it waits for its writer.
         name: what error sentences call the input.
+        begin_bytes: of text that is passed over: a plain file is read from there, a packed one unpacked.
 
     Attributes:
-        stored_bytes: read so far, as they are in the input.
+        stored_bytes: read so far, as they are in the input, with what was passed over.
         text_bytes: what they were unpacked to.
     """
 
-    def __init__(self, open_fd: Callable[[], int], name: str, interrupt: Interrupt) -> None:
+    def __init__(
+        self, open_fd: Callable[[], int], name: str, interrupt: Interrupt, *, begin_bytes: int = 0
+    ) -> None:
         self.stored_bytes = 0
         self.text_bytes = 0
         self._open_fd = open_fd
         self._name = name
         self._interrupt = interrupt
+        self._begin_bytes = begin_bytes
         self._blocks = self._read_blocks()
 
     def next_block(self) -> bytes:
@@ -111,12 +116,26 @@ class TextReader:
         while is_undecided(head) and (stored := self._read(fd)):
             head += stored
         decoder = decoder_for(head, self._name)
+        if self._begin_bytes and not is_gzip(head):
+            os.lseek(fd, self._begin_bytes, os.SEEK_SET)
+            self.stored_bytes = self.text_bytes = self._begin_bytes
+            head = b""
         if head:
-            yield from decoder.feed(head)
+            yield from self._text(decoder.feed(head))
         while stored := self._read(fd):
-            yield from decoder.feed(stored)
+            yield from self._text(decoder.feed(stored))
         if not self._interrupt.is_set:
             decoder.finish()
+
+    def _text(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Give the text that is not passed over."""
+        for block in blocks:
+            passed_bytes = min(len(block), self._begin_bytes - self.text_bytes)
+            if passed_bytes > 0:
+                self.text_bytes += passed_bytes
+                block = block[passed_bytes:]
+            if block:
+                yield block
 
     def _read(self, fd: int) -> bytes:
         while self._interrupt.wait_readable(fd):
@@ -151,9 +170,23 @@ class LineReader:
     @property
     def stored_bytes(self) -> int:
         """What of the stored bytes has been given as lines: not what is read ahead, or totals are guessed low."""
-        lines, text = self._lines, self._text
-        given_bytes = lines[self._given].place if self._given < len(lines) else self._splitter.offset
-        return text.stored_bytes * given_bytes // text.text_bytes if text.text_bytes else text.stored_bytes
+        text = self._text
+        return (
+            text.stored_bytes * self.then.offset // text.text_bytes if text.text_bytes else text.stored_bytes
+        )
+
+    @property
+    def then(self) -> Place:
+        """Where the next line to be given begins."""
+        if self._given < len(self._lines):
+            line = self._lines[self._given]
+            return Place(line.place, line.number)
+        return Place(self._splitter.offset, self._splitter.number)
+
+    @property
+    def unended(self) -> bool:
+        """Whether the line given last had no line end."""
+        return self._splitter.unended and self._given == len(self._lines)
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         """As in `ports.Source`. Cancellation: safe, the thread's block is kept."""

@@ -79,6 +79,7 @@ class Counts:
         self.job_latency = Histogram(JOB_BUCKETS)
         self.event_loop_lag = Histogram(LAG_BUCKETS)
         self.last_delivery_at: datetime | None = None
+        self.checkpoint_at: datetime | None = None
 
     @property
     def delivered(self) -> int:

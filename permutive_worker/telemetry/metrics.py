@@ -177,7 +177,11 @@ def _input(counts: Counts, status: Status) -> Iterable[Metric]:
         ),
         _gauge("source_lag", "Lines waiting in the queue; NaN if it cannot be known.", _UNKNOWN),
         _counter("source_redeliveries_total", "Lines the queue gave again.", counts.source_redeliveries),
-        _gauge("checkpoint_timestamp_seconds", "When the last checkpoint was written, 0 if never.", _NEVER),
+        _gauge(
+            "checkpoint_timestamp_seconds",
+            "When the last checkpoint was written, 0 if never.",
+            _timestamp(counts.checkpoint_at),
+        ),
     )
 
 

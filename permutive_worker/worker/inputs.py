@@ -1,24 +1,44 @@
 """Which source the inputs on the command line mean."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from permutive_worker.config import Settings
+from permutive_worker.errors import UsageError
 from permutive_worker.outcomes.paths import output_paths
 from permutive_worker.ports import Source
 from permutive_worker.sources.files import FileSource, expand_inputs
+from permutive_worker.sources.follow import FollowSource
+from permutive_worker.sources.remembered import Remembered
+from permutive_worker.sources.replay import ReplaySource
 from permutive_worker.sources.stdin import StdinSource
+from permutive_worker.sources.tracked import CheckpointStore
 
 
-def open_source(settings: Settings, inputs: Sequence[str]) -> Source:
+def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStore) -> Source:
     """Return the source of `-` (stdin), or of files, globs and directories; nothing is opened yet.
 
     Raises:
-        UsageError: an input is missing or means no file.
+        UsageError: an input is missing, means no file, or cannot be followed.
     """
+    max_line_bytes = settings.input.max_line_bytes
     if list(inputs) == ["-"]:
-        return StdinSource(settings.input.max_line_bytes)
+        if settings.input.follow:
+            raise UsageError("--follow is for files; a pipe is read to its end anyway: name a file")
+        return StdinSource(max_line_bytes)
     output = settings.output  # the run's own outputs are never inputs
-    return FileSource(
-        expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary)),
-        settings.input.max_line_bytes,
-    )
+    paths = expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary))
+    paths = [path for path in paths if not _is_in(settings.state.dir, path)]
+    if settings.input.follow:
+        return FollowSource(paths, max_line_bytes, store)
+    return FileSource(paths, max_line_bytes, store)
+
+
+def remembered_by(source: Source) -> Remembered | None:
+    """What the source remembers from run to run, if it does."""
+    return source.remembered if isinstance(source, FileSource | FollowSource | ReplaySource) else None
+
+
+def _is_in(directory: str, path: Path) -> bool:
+    return os.path.realpath(directory) == os.path.dirname(os.path.realpath(path))

@@ -33,7 +33,8 @@ from permutive_worker.telemetry.loop_lag import measure_loop_lag
 from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
-from permutive_worker.worker.inputs import open_source
+from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
+from permutive_worker.worker.inputs import open_source, remembered_by
 from permutive_worker.worker.lanes import new_lane, open_wires, policy
 from permutive_worker.worker.outputs import file_writers
 
@@ -55,6 +56,7 @@ class Worker:
         keyring: Keyring | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         total: int | None = None,
+        restart: bool = False,
         clock: Clock | None = None,
     ) -> None:
         """Prepare a run; nothing is opened yet.
@@ -69,6 +71,7 @@ class Worker:
             keyring: instead of the keys the environment names.
             on_progress: called in the loop after each group of outcomes (50 times a second at most).
             total: how many lines there are, if that is known.
+            restart: forget what is known of the inputs, and send them from their first lines.
             clock: for tests.
 
         Raises:
@@ -78,12 +81,16 @@ class Worker:
         self.keyring = keyring or load_keyring(os.environ)
         self._default_key = self.keyring.default(settings.input.workspace)
         self.run_id = uuid.uuid4().hex[:12]
-        self.guard = Guard(settings.guard.max_failures, settings.guard.max_failure_ratio)
         self.stopping = Stop()
         self._clock = clock or SystemClock()
-        self._source = source or open_source(settings, inputs)
+        store = checkpoint_store(settings, self.keyring, restart=restart)
+        self._source = source or open_source(settings, inputs, store)
+        self._remembered = remembered_by(self._source)
+        ratio = settings.guard.max_failure_ratio if self._source.finite else 1  # a service goes on
+        self.guard = Guard(settings.guard.max_failures, ratio)
         self.counts = Counts(self._source.kind, KINDS)
         self.writers = dict(writers) if writers is not None else self._file_writers()
+        self._checkpoints: CheckpointClock | None = None
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
         self._on_progress = on_progress
@@ -96,6 +103,7 @@ class Worker:
         self._began = self._clock.monotonic()
         self._took_seconds: float | None = None
         self._began_at: datetime = self._clock.utc_now()
+        self._writer_failed = False  # so what was settled may have no outcome on the disk
         self._state: Literal["starting", "running", "ended"] = "starting"
 
     def __repr__(self) -> str:
@@ -129,6 +137,7 @@ class Worker:
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._source.open()
         stack.push_async_callback(self._source.close)
+        stack.push_async_callback(self._save_last)
         for writer in self.writers.values():
             await writer.open()
             stack.push_async_callback(self._close_writer, writer)
@@ -144,7 +153,12 @@ class Worker:
         try:
             await writer.close()
         except WorkerError as error:
+            self._writer_failed = True
             self.stopping.errors.append(error)
+
+    async def _save_last(self) -> None:
+        if self._checkpoints is not None and not self._writer_failed:
+            await self._checkpoints.save_last()
 
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
@@ -248,6 +262,16 @@ class Worker:
             group.create_task(measure_loop_lag(self._loop_was_late)),
             group.create_task(self._watch_keys()),
         ]
+        if self._remembered is not None:
+            self._checkpoints = CheckpointClock(
+                self._remembered,
+                self.writers.values(),
+                self.settings.state.checkpoint_seconds,
+                self.stopping,
+                self.counts,
+                self._clock,
+            )
+            watching.append(group.create_task(self._checkpoints.run()))
         for task in watching:
             stack.callback(task.cancel)
 
@@ -283,7 +307,10 @@ class Worker:
         if self._total is not None:
             return self._total
         ended = self._intake is not None and self._intake.ended
-        return estimate_total(self.counts, self._source.bytes_read(), self._source.bytes_total(), ended=ended)
+        read, total = self._source.bytes_read(), self._source.bytes_total()
+        before = self._remembered.before_bytes if self._remembered is not None else 0
+        left = total - before if total is not None else None  # lines of earlier runs are in no count
+        return estimate_total(self.counts, read - before, left, ended=ended)
 
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""
@@ -315,13 +342,17 @@ class Worker:
         return ended and not failed and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
-        cut_short = self._intake is not None and self._intake.cut_short
+        cut_short = self._intake is not None and self._intake.cut_short and self._source.finite
         return exit_code(
             {getattr(error, "exit_code", 1) for error in self.errors()},
             guard=self.stopping.why == "guard",
             returned=sum(self.counts.returned.values()) or cut_short,
             dead=self.counts.dead,
         )
+
+    def notices(self) -> list[str]:
+        """What a person should know of the inputs: which were delivered before."""
+        return self._remembered.notices if self._remembered is not None else []
 
     def errors(self) -> list[Exception]:
         """What a person must know of the end of the run."""

@@ -41,7 +41,7 @@ async def test_a_file_is_delivered(tmp_path, sandbox):
     assert ended.summary["read"] == ended.summary["delivered"] == 1000
     ledger = sandbox.summary()
     assert (ledger["unique"], ledger["duplicates"]) == (1000, 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["jobs.ndjson"]
+    assert {path.name for path in tmp_path.iterdir()} == {"jobs.ndjson", ".permutive-worker"}
 
 
 async def test_a_pipe_is_delivered_and_results_go_to_stdout_in_json_lines(tmp_path, sandbox):

@@ -1,0 +1,78 @@
+"""When checkpoints are written: often and cheaply, once a second for good, and at the end."""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from permutive_worker.config import Settings
+from permutive_worker.credentials import Keyring
+from permutive_worker.delivery.stop import Stop
+from permutive_worker.errors import OutputError
+from permutive_worker.outcomes.results import ResultWriter
+from permutive_worker.ports import Clock, OutcomeWriter
+from permutive_worker.sources.remembered import Remembered
+from permutive_worker.sources.tracked import CheckpointStore
+from permutive_worker.telemetry.counts import Counts
+
+SYNC_SECONDS: Final = 1.0  # what a power cut may cost; an fsync of each file that is read
+
+
+def checkpoint_store(settings: Settings, keyring: Keyring, *, restart: bool = False) -> CheckpointStore:
+    """Return the store of this destination; a rehearsal at another host is not the real run."""
+    workspaces = sorted(key.workspace_id or key.name for key in keyring)
+    destination = " ".join([settings.http.base_url, *workspaces])
+    return CheckpointStore(Path(os.path.abspath(settings.state.dir)), destination, restart=restart)
+
+
+class CheckpointClock:
+    """Saves what a source remembers. A checkpoint that cannot be written stops the run, with 74."""
+
+    def __init__(
+        self,
+        remembered: Remembered,
+        writers: Iterable[OutcomeWriter],
+        every_seconds: float,
+        stop: Stop,
+        counts: Counts,
+        clock: Clock,
+    ) -> None:
+        """Of `writers` those that do not sync what they write are synced before a checkpoint is."""
+        self._remembered = remembered
+        self._unsynced = [writer for writer in writers if isinstance(writer, ResultWriter)]
+        self._every_seconds = every_seconds
+        self._stop = stop
+        self._counts = counts
+        self._clock = clock
+        self._failed = False
+
+    async def run(self) -> None:
+        """Save until cancelled, or until it fails."""
+        synced_at = self._clock.monotonic()
+        while not self._failed:
+            await asyncio.sleep(self._every_seconds)
+            due = self._clock.monotonic() >= synced_at + SYNC_SECONDS
+            await self._save(synced=due)
+            if due:
+                synced_at = self._clock.monotonic()
+
+    async def save_last(self) -> None:
+        """Save for good; when the writers are closed, so that what it calls done has its outcome on the disk."""
+        self._unsynced = []
+        await self._save(synced=True)
+
+    async def _save(self, *, synced: bool) -> None:
+        try:
+            written = await self._remembered.save(synced=synced, sync_outcomes=self._sync_outcomes)
+        except OutputError as error:
+            if not self._failed:  # told once
+                self._failed = True
+                self._stop.request(error=error)
+            return
+        if written:
+            self._counts.checkpoint_at = self._clock.utc_now()
+
+    async def _sync_outcomes(self) -> None:
+        for writer in self._unsynced:
+            await writer.sync()
