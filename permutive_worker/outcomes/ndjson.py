@@ -79,9 +79,19 @@ class LockedAppender:
                 self._unlock()
 
     def sync(self) -> None:
-        """Fsync what was appended without. Raises OutputError."""
-        with self._one_at_a_time, _as_output_error(self.path):
-            self._sync()
+        """Fsync what was appended without; others append meanwhile. Raises OutputError."""
+        with _as_output_error(self.path):
+            with self._one_at_a_time:
+                if self._fd is None or not self._unsynced:
+                    return
+                fd, self._unsynced = os.dup(self._fd), False
+            try:
+                os.fsync(fd)
+            except OSError:
+                self._unsynced = True
+                raise
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """Sync and close; a later `append` opens the file again. Raises OutputError."""
@@ -100,11 +110,6 @@ class LockedAppender:
     def _unlock(self) -> None:
         if self._fd is not None:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-    def _sync(self) -> None:
-        if self._fd is not None and self._unsynced:
-            os.fsync(self._fd)
-            self._unsynced = False
 
     def _close(self) -> None:
         fd, self._fd = self._fd, None

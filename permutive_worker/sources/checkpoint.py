@@ -11,8 +11,8 @@ All of it blocks, so coroutines call it in a thread.
 import fcntl
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from permutive_worker.errors import ConfigurationError, OutputError, UsageError
@@ -22,6 +22,9 @@ from permutive_worker.sources.record import CorruptRecord, Record, decode_record
 class CheckpointFile:
     """One checkpoint that is ours; make it with `lock_checkpoint`.
 
+    Threads may write at once: a disk that takes long to sync does not keep lines from being appended,
+    and what was appended meanwhile is carried over to the new file.
+
     Attributes:
         record: what it said when it was locked, None if it was not there.
     """
@@ -30,66 +33,91 @@ class CheckpointFile:
         self.path = path
         self.record = record
         self._fd = fd
-        self._one_at_a_time = threading.Lock()
-        self._written = 0
+        self._replacing = threading.Lock()  # taken before the other one
+        self._changing = threading.Lock()
+        self._written = 0  # the highest order
+        self._last_line = b""
         self._closed = False
 
-    def write(self, make_record: Callable[[], Record], order: int, *, synced: bool) -> None:
-        """Write a record, unless one of a higher `order` was written or it is closed: threads overtake.
+    def prepare(self, make_record: Callable[[], Record], order: int) -> bytes | None:
+        """Return the line of a record, None if one of a higher order was written or all is closed.
+
+        Raises:
+            OutputError: what belongs into the record cannot be found out.
+        """
+        with self._changing, _as_output_error(self.path):
+            return None if self._closed or order < self._written else encode_record(make_record())
+
+    def append(self, line: bytes, order: int) -> None:
+        """Append a line, unless one of a higher order was written: threads overtake each other.
 
         Raises:
             OutputError: it could not be written; what was there before still holds.
         """
-        with self._one_at_a_time:
-            if self._closed or order < self._written:
+        with self._changing, _as_output_error(self.path):
+            if self._fd is None or order < self._written:
                 return
+            size_bytes = os.fstat(self._fd).st_size
             try:
-                record = make_record()
-                self._replace(record) if synced else self._append(record)
-            except OSError as error:
-                raise OutputError(
-                    f"cannot write the checkpoint {self.path}: {error.strerror or error}; free space or mend its "
-                    "directory and run again: what was not remembered will be sent again"
-                ) from error
-            self._written = order
+                _write(self._fd, line)
+            except OSError:
+                with suppress(OSError):  # the first error is the one to tell
+                    os.ftruncate(self._fd, size_bytes)
+                raise
+            self._written, self._last_line = order, line
+
+    def replace(self, line: bytes, order: int) -> None:
+        """Put a synced file with this line, and what was appended since, in the place of the old one.
+
+        Raises:
+            OutputError: as `append`.
+        """
+        with self._replacing, _as_output_error(self.path):
+            if self._closed:
+                return
+            beside = self.path.with_name(self.path.name + ".new")
+            fd = os.open(beside, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _write(fd, line)
+                os.fsync(fd)
+                self._swap(fd, beside, line, order)
+            except BaseException:
+                os.close(fd)
+                raise
+            _sync_directory(self.path.parent)
 
     def close(self) -> None:
         """Unlock; the file stays. Nothing is written any more once it returns."""
-        with self._one_at_a_time:
+        with self._replacing, self._changing:
             self._closed = True
             self._close()
 
-    def _append(self, record: Record) -> None:
-        if self._fd is None:
-            self._replace(record)
-            return
-        size_bytes = os.fstat(self._fd).st_size
-        try:
-            _write(self._fd, encode_record(record))
-        except OSError:
-            with suppress(OSError):  # the first error is the one to tell
-                os.ftruncate(self._fd, size_bytes)
-            raise
-
-    def _replace(self, record: Record) -> None:
-        beside = self.path.with_name(self.path.name + ".new")
-        fd = os.open(beside, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(fd, encode_record(record))
-            os.fsync(fd)
+    def _swap(self, fd: int, beside: Path, line: bytes, order: int) -> None:
+        with self._changing:
+            if order < self._written:
+                _write(fd, self._last_line)
+            else:
+                self._written, self._last_line = order, line
             os.rename(beside, self.path)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._close()
-        self._fd = fd
-        _sync_directory(self.path.parent)
+            self._close()
+            self._fd = fd
 
     def _close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+@contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the checkpoint {path}: {error.strerror or error}; free space or mend its directory "
+            "and run again: what was not remembered will be sent again"
+        ) from error
 
 
 def lock_checkpoint(path: Path, name: str, first: Record | None) -> CheckpointFile:
@@ -110,10 +138,11 @@ def lock_checkpoint(path: Path, name: str, first: Record | None) -> CheckpointFi
         elif not path.exists():
             return CheckpointFile(path, None, None)
         return _lock_in_its_directory(path, name, first)
-    except OSError as error:
+    except (OSError, OutputError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         raise ConfigurationError(
-            f"cannot keep the checkpoint {path}: {error.strerror}; make that place writable or name another "
-            "directory with --state-dir"
+            f"cannot keep the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; make that place "
+            "writable or name another directory with --state-dir"
         ) from error
 
 
@@ -142,7 +171,7 @@ def _lock_in_its_directory(path: Path, name: str, first: Record | None) -> Check
             return CheckpointFile(path, fd, _read(fd, path, name))
         checkpoint = CheckpointFile(path, None, None)
         if first is not None:
-            checkpoint._replace(first)
+            checkpoint.replace(encode_record(first), 0)
         return checkpoint
     finally:
         os.close(directory_fd)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from permutive_worker.errors import InputError, UsageError
 from permutive_worker.model import Delivery, Settlement
-from permutive_worker.sources.tracked import CheckpointStore, Tracked
+from permutive_worker.sources.tracked import CheckpointStore, Snapshot, Tracked
 
 MAX_OPEN: Final = 100  # each has two descriptors; many systems give a process 1,024
 LOCK_LOOKS: Final = 20  # another worker that only looks at its inputs holds each lock for a moment
@@ -69,32 +69,48 @@ class Remembered:
                 origin: Any = delivery.origin  # ours, so a TrackedOrigin
                 origin.unsettled.settle(delivery.number)
 
-    async def save(self, *, synced: bool, sync_outcomes: Callable[[], Awaitable[None]]) -> bool:
-        """Write what changed since the last time; return whether anything was written.
+    async def save(self) -> bool:
+        """Append what changed since the last time; return whether anything was.
 
-        What is all done is written synced and closed. Before anything is synced, `sync_outcomes` is
-        awaited: what a checkpoint calls done must have its outcome on the disk.
-
-        Raises:
-            OutputError: not everything was written.
-
+        That survives a killed process. Raises OutputError: not everything was written.
         Cancellation: safe; a thread that is writing goes on, and never overtakes a later one.
         """
-        idle = [tracked for tracked in self._open if tracked.is_idle]
-        writes = [
-            write
-            for tracked in self._open
-            if (write := tracked.snapshot(synced=synced or tracked in idle)) is not None
-        ]
-        if writes and (synced or idle):
+        return await self._write([one.snapshot(synced=False) for one in self._open if not one.is_idle])
+
+    async def save_synced(self, sync_outcomes: Callable[[], Awaitable[None]]) -> bool:
+        """Do the same so that it survives a power cut.
+
+        `sync_outcomes` is awaited in between: what a synced checkpoint calls done has its outcome on the disk.
+        """
+        moments = [one.snapshot(synced=True) for one in self._open if not one.is_idle]
+        return await self._write(moments, sync_outcomes)
+
+    async def save_idle(self, sync_outcomes: Callable[[], Awaitable[None]]) -> bool:
+        """Write what is all done, synced, and close it. Called by one task at a time."""
+        idle = [one for one in self._open if one.is_idle]
+        if not idle:
+            return False
+        written = await self._write([one.snapshot(synced=True) for one in idle], sync_outcomes)
+        self._open = [one for one in self._open if one not in idle]
+        await asyncio.to_thread(_close, idle)
+        self._room.set()
+        return written
+
+    async def _write(
+        self,
+        moments: Sequence[Snapshot | None],
+        sync_outcomes: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
+        changed = [one for one in moments if one is not None]
+        if not changed:
+            return False
+        if sync_outcomes is not None:
+            await asyncio.to_thread(_prepare, changed)
             await sync_outcomes()
-        if writes:
-            await asyncio.to_thread(_write, writes)
-        if idle:
-            self._open = [tracked for tracked in self._open if tracked not in idle]
-            await asyncio.to_thread(_close, idle)
-            self._room.set()
-        return bool(writes)
+            await asyncio.to_thread(_write, changed)
+        else:
+            await asyncio.to_thread(_prepare_and_write, changed)
+        return True
 
     async def close(self) -> None:
         """Unlock everything; save before."""
@@ -120,9 +136,19 @@ class Remembered:
             await asyncio.sleep(LOCK_LOOK_SECONDS)
 
 
-def _write(writes: Sequence[Callable[[], None]]) -> None:
-    for write in writes:
-        write()
+def _prepare(moments: Sequence[Snapshot]) -> None:
+    for moment in moments:
+        moment.prepare()
+
+
+def _write(moments: Sequence[Snapshot]) -> None:
+    for moment in moments:
+        moment.write()
+
+
+def _prepare_and_write(moments: Sequence[Snapshot]) -> None:
+    _prepare(moments)
+    _write(moments)
 
 
 def _close(inputs: Sequence[Tracked]) -> None:

@@ -77,12 +77,12 @@ class Tracked:
         self.reading = True
         self.ended = False
         self.before_bytes = record.generations[-1].stored_bytes
-        self._checkpoint = checkpoint
-        self._record = record
+        self.checkpoint = checkpoint
+        self.record = record
         self._orders = 0
         self._saved: tuple[object, ...] = ()
         self._synced: tuple[object, ...] = ()
-        self._dropped: list[OpenFile] = []
+        self.dropped: list[OpenFile] = []  # done, and still open
 
     @property
     def file(self) -> OpenFile:
@@ -93,49 +93,73 @@ class Tracked:
         """Nothing more is read, and nothing that was read is unsettled."""
         return not self.reading and not any(len(one.unsettled) for one in self.generations)
 
-    def snapshot(self, *, synced: bool) -> Callable[[], None] | None:
-        """Return what writes the checkpoint of this moment, blocking; None if nothing changed.
-
-        What is written raises OutputError.
-        """
+    def snapshot(self, *, synced: bool) -> "Snapshot | None":
+        """Return this moment, to be written; None if nothing changed since the last time."""
         state = (self.ended, self.reading, *((id(one), one.unsettled.changes) for one in self.generations))
         if state == (self._synced if synced else self._saved):
             return None
         self._orders += 1
-        order, finished = self._orders, self.ended and self.is_idle
-        parts = [one.snapshot() for one in self.generations]
-        dropped, self._dropped = self._dropped, []
+        return Snapshot(self, self._orders, state, synced=synced)
 
-        def write() -> None:
-            self._checkpoint.write(make_record, order, synced=synced)
-            for file in dropped:  # an earlier write that looks at them would be left out now
-                os.close(file.fd)
-            self._saved = state
-            if synced:
-                self._synced = state
+    def note_saved(self, state: tuple[object, ...]) -> None:
+        self._saved = state
 
-        def make_record() -> Record:
-            return Record(
-                VERSION,
-                self._record.input,
-                self._record.destination,
-                datetime.now(UTC) if finished else None,
-                [part() for part in parts],
-            )
-
-        return write
+    def note_synced(self, state: tuple[object, ...]) -> None:
+        self._saved = self._synced = state
 
     def drop(self, file: OpenFile) -> None:
         """Forget a file that is done; it is closed when no thread looks at it any more."""
         self.generations.remove(file)
-        self._dropped.append(file)
+        self.dropped.append(file)
+
+    def close_dropped(self, files: list[OpenFile]) -> None:
+        """A moment without these files was written, so no earlier one will be."""
+        for file in files:
+            self.dropped.remove(file)
+            os.close(file.fd)
 
     def close(self) -> None:
         """Close its files and unlock its checkpoint, which stays."""
-        self._checkpoint.close()  # first, for a thread may be looking at the files to write it
-        for file in (*self.generations, *self._dropped):
+        self.checkpoint.close()  # first, for a thread may be looking at the files to write it
+        for file in (*self.generations, *self.dropped):
             os.close(file.fd)
-        self.generations, self._dropped = [], []
+        self.generations, self.dropped = [], []
+
+
+class Snapshot:
+    """What a checkpoint says of one moment. Both steps block, and raise OutputError."""
+
+    def __init__(self, tracked: Tracked, order: int, state: tuple[object, ...], *, synced: bool) -> None:
+        self._tracked = tracked
+        self._order = order
+        self._state = state
+        self._synced = synced
+        self._finished = tracked.ended and tracked.is_idle
+        self._parts = [file.snapshot() for file in tracked.generations]
+        self._dropped = [] if synced else list(tracked.dropped)
+        self._line: bytes | None = None
+
+    def prepare(self) -> None:
+        """Find out the rest; at once, while the files are open."""
+        self._line = self._tracked.checkpoint.prepare(self._make_record, self._order)
+
+    def write(self) -> None:
+        if self._line is None:  # a later moment is written already
+            return
+        tracked, checkpoint = self._tracked, self._tracked.checkpoint
+        if self._synced:
+            checkpoint.replace(self._line, self._order)
+            tracked.note_synced(self._state)
+        else:
+            checkpoint.append(self._line, self._order)
+            tracked.note_saved(self._state)
+            tracked.close_dropped(self._dropped)
+
+    def _make_record(self) -> Record:
+        record = self._tracked.record
+        finished_at = datetime.now(UTC) if self._finished else None
+        parts = [part() for part in self._parts]
+        return Record(VERSION, record.input, record.destination, finished_at, parts)
 
 
 class CheckpointStore:

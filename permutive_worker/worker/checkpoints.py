@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from permutive_worker.config import Settings
 from permutive_worker.credentials import Keyring
@@ -48,23 +48,27 @@ class CheckpointClock:
         self._failed = False
 
     async def run(self) -> None:
-        """Save until cancelled, or until it fails."""
-        synced_at = self._clock.monotonic()
+        """Save often until cancelled, or until it fails."""
         while not self._failed:
             await asyncio.sleep(self._every_seconds)
-            due = self._clock.monotonic() >= synced_at + SYNC_SECONDS
-            await self._save(synced=due)
-            if due:
-                synced_at = self._clock.monotonic()
+            await self._save(self._remembered.save())
+            await self._save(self._remembered.save_idle(self._sync_outcomes))
+
+    async def run_synced(self) -> None:
+        """Save every second for good; beside `run`, for a disk may take long."""
+        while not self._failed:
+            await asyncio.sleep(SYNC_SECONDS)
+            await self._save(self._remembered.save_synced(self._sync_outcomes))
 
     async def save_last(self) -> None:
         """Save for good; when the writers are closed, so that what it calls done has its outcome on the disk."""
         self._unsynced = []
-        await self._save(synced=True)
+        await self._save(self._remembered.save_synced(self._sync_outcomes))
+        await self._save(self._remembered.save_idle(self._sync_outcomes))
 
-    async def _save(self, *, synced: bool) -> None:
+    async def _save(self, saving: Coroutine[Any, Any, bool]) -> None:
         try:
-            written = await self._remembered.save(synced=synced, sync_outcomes=self._sync_outcomes)
+            written = await saving
         except OutputError as error:
             if not self._failed:  # told once
                 self._failed = True

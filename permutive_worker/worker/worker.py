@@ -272,6 +272,7 @@ class Worker:
                 self._clock,
             )
             watching.append(group.create_task(self._checkpoints.run()))
+            watching.append(group.create_task(self._checkpoints.run_synced()))
         for task in watching:
             stack.callback(task.cancel)
 
