@@ -82,6 +82,7 @@ class Filter(msgspec.Struct, frozen=True):
 @click.option("--since", callback=_moment, metavar="TIME", help="Only written at this time or later (UTC).")
 @click.option("--until", callback=_moment, metavar="TIME", help="Only written before this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; change and send nothing.")
+@click.option("--restart", is_flag=True, help="Forget how far a replay that was killed had come.")
 @settings_options
 def replay(
     files: tuple[Path, ...],
@@ -90,6 +91,7 @@ def replay(
     since: datetime | None,
     until: datetime | None,
     dry_run: bool,
+    restart: bool,
     **options: Any,
 ) -> int:
     """Deliver the dead letters in FILE again, all or those that pass every filter."""
@@ -100,12 +102,12 @@ def replay(
         return 0
     settings = settings_from_options(options, os.environ)
     keyring = load_keyring(os.environ)
-    codes = {_replay(file, settings, keyring, keep) for file in files}
+    store = checkpoint_store(settings, keyring, restart=restart)
+    codes = {_replay(file, settings, keyring, keep, store) for file in files}
     return worst(codes)
 
 
-def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter) -> int:
-    store = checkpoint_store(settings, keyring)
+def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter, store: CheckpointStore) -> int:
     renamed = _take(file, store)
     with _locked(renamed):
         output = msgspec.structs.replace(settings.output, dead_letters=str(file))

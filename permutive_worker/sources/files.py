@@ -150,7 +150,9 @@ class FileSource:
         for path, size_bytes, record in zip(self._paths, sizes_bytes, records, strict=True):
             if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
                 left.append(path)
-                remembered.before_bytes += record.generations[-1].stored_bytes if record is not None else 0
+                if record is not None:
+                    remembered.before_bytes += record.generations[-1].stored_bytes
+                    remembered.again += len(record.generations[-1].reading.unsettled)
                 continue
             self._ended_bytes += size_bytes
             remembered.before_bytes += size_bytes

@@ -66,6 +66,13 @@ class FollowSource:
             raise UsageError(f"--follow takes at most {MAX_OPEN} files: start another worker for the others")
         for path in self._paths:
             await asyncio.to_thread(_refuse_what_has_no_tail, path)
+        try:
+            await self._begin_all()
+        except BaseException:
+            await self.remembered.close()
+            raise
+
+    async def _begin_all(self) -> None:
         for path in self._paths:
             tracked = await self.remembered.begin(path, follow=True)
             assert tracked is not None  # noqa: S101  (nobody interrupts an opening)

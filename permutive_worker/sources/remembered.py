@@ -20,12 +20,14 @@ class Remembered:
     Attributes:
         notices: a sentence for each input that was delivered before.
         before_bytes: of the inputs as stored, read by earlier runs.
+        again: lines among them that are not done.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
         self.notices: list[str] = []
         self.before_bytes = 0
+        self.again = 0
         self._open: list[Tracked] = []
         self._beginning: asyncio.Task[Tracked] | None = None
         self._room = asyncio.Event()

@@ -271,8 +271,8 @@ class Worker:
                 self.counts,
                 self._clock,
             )
-            watching.append(group.create_task(self._checkpoints.run()))
-            watching.append(group.create_task(self._checkpoints.run_synced()))
+            clock = self._checkpoints
+            watching += [group.create_task(run()) for run in (clock.run, clock.run_synced, clock.run_idle)]
         for task in watching:
             stack.callback(task.cancel)
 
@@ -309,9 +309,12 @@ class Worker:
             return self._total
         ended = self._intake is not None and self._intake.ended
         read, total = self._source.bytes_read(), self._source.bytes_total()
-        before = self._remembered.before_bytes if self._remembered is not None else 0
-        left = total - before if total is not None else None  # lines of earlier runs are in no count
-        return estimate_total(self.counts, read - before, left, ended=ended)
+        if self._remembered is None:
+            return estimate_total(self.counts, read, total, ended=ended)
+        before = self._remembered.before_bytes  # lines of earlier runs are in no count
+        left = total - before if total is not None else None
+        again = self._remembered.again
+        return estimate_total(self.counts, read - before, left, ended=ended, again=again)
 
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""

@@ -7,10 +7,13 @@ import signal
 import stat
 
 import pytest
-from support.program import program, start
+from support.program import KEY, program, start
 
+from permutive_worker.config import Http, Output, Settings, State
+from permutive_worker.credentials import Keyring
 from permutive_worker.sandbox.app import Sandbox
 from permutive_worker.sandbox.options import SandboxOptions
+from permutive_worker.worker import Worker
 
 pytestmark = pytest.mark.process
 
@@ -86,6 +89,30 @@ async def test_checkpoints_are_private_and_hold_neither_key_nor_identifiers(tmp_
     (checkpoint,) = (tmp_path / "my" / "state").iterdir()
     assert stat.S_IMODE(checkpoint.stat().st_mode) == 0o600
     assert b"marker" not in checkpoint.read_bytes()  # the key of these tests begins with it too
+
+
+async def test_a_run_shows_when_it_last_wrote_a_checkpoint_and_where_it_went_on(tmp_path, sandbox, run):
+    (tmp_path / "jobs.ndjson").write_bytes(job_lines(0, 3_000))
+    process = await start(*run.arguments("--rate", 500, "jobs.ndjson"), cwd=tmp_path)
+    await until(lambda: sandbox.summary()["taken"] > 500)
+    process.kill()
+    await process.communicate()
+    keyring = Keyring.of_key(KEY)
+    settings = Settings(
+        http=Http(base_url=sandbox.url),
+        state=State(dir=str(tmp_path / STATE)),
+        output=Output(dead_letters=str(tmp_path / "dead-letters.ndjson")),
+    )
+    worker = Worker(settings, [str(tmp_path / "jobs.ndjson")], keyring=keyring)
+    seen = []
+    worker._on_progress = lambda progress: seen.append((progress.total, worker.look().input_position_bytes))
+
+    summary = await worker.run()
+
+    assert 0 < summary.delivered < 3_000
+    assert worker.counts.checkpoint_at is not None
+    assert seen[0][1] > 0
+    assert seen[-1] == (summary.read, (tmp_path / "jobs.ndjson").stat().st_size)
 
 
 async def test_a_pipe_has_no_checkpoint(tmp_path, run):
