@@ -109,9 +109,8 @@ class Unsettled:
 
     def settle(self, number: int) -> None:
         """Forget a line: it is done."""
-        if number in self._lines:
-            del self._lines[number]
-            self.changes += 1
+        self._lines.pop(number, None)
+        self.changes += 1
 
     def snapshot(self) -> Reading:
         return Reading(self._begin(), self._next, list(self._lines), self._fragment)

@@ -189,13 +189,22 @@ def _lock(path: Path, name: str) -> int | None:
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         except BlockingIOError:
+            other = _holder(fd)
             os.close(fd)
             raise UsageError(
-                f"another worker is delivering {name} (it has {path} locked): wait for it, or stop it"
+                f"another worker{other} is delivering {name} (it has {path} locked): wait for it, or stop it"
             ) from None
         except FileNotFoundError:
             pass
         os.close(fd)  # replaced or removed since it was opened
+
+
+def _holder(fd: int) -> str:
+    """Say which worker wrote a checkpoint that is locked."""
+    try:
+        return f", {decode_records(os.pread(fd, os.fstat(fd).st_size, 0)).worker},"
+    except CorruptRecord:  # or it is being written just now
+        return ""
 
 
 def _read(fd: int, path: Path, name: str) -> Record:

@@ -161,6 +161,7 @@ class FileSource:
                 "--restart to send it again"
             )
         self._paths = deque(left)
+        remembered.all_delivered = not left
         if left:
             await remembered.begin(left[0])
 

@@ -44,12 +44,14 @@ class Record(msgspec.Struct, frozen=True):
     Attributes:
         input: its real path.
         destination: host and workspaces.
+        worker: the process that wrote it, for whoever waits for it.
         finished_at: all of it was read, and all of that is done.
     """
 
     version: int
     input: str
     destination: str
+    worker: str
     finished_at: datetime | None
     generations: list[Generation]
 

@@ -20,6 +20,7 @@ class Remembered:
     Attributes:
         notices: a sentence for each input that was delivered before.
         before_bytes: of the inputs as stored, read by earlier runs.
+        all_delivered: there is nothing to read.
         again: lines among them that are not done.
     """
 
@@ -27,6 +28,7 @@ class Remembered:
         self.store = store
         self.notices: list[str] = []
         self.before_bytes = 0
+        self.all_delivered = False
         self.again = 0
         self._open: list[Tracked] = []
         self._beginning: asyncio.Task[Tracked] | None = None

@@ -7,6 +7,7 @@ tracked    one input under way: what was read, what is done, and its checkpoint
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from permutive_worker.sources.reader import NamedOrigin
 from permutive_worker.sources.record import VERSION, Generation, Record
 
 _NAME_CHARACTERS: Final = 40  # of the input's name, for people; the hash behind it tells inputs apart
+_SUFFIX: Final = ".checkpoint"
 
 
 class TrackedOrigin(NamedOrigin):
@@ -159,7 +161,7 @@ class Snapshot:
         record = self._tracked.record
         finished_at = datetime.now(UTC) if self._finished else None
         parts = [part() for part in self._parts]
-        return Record(VERSION, record.input, record.destination, finished_at, parts)
+        return Record(VERSION, record.input, record.destination, _this_worker(), finished_at, parts)
 
 
 class CheckpointStore:
@@ -181,7 +183,7 @@ class CheckpointStore:
         real = os.path.realpath(path)
         told = re.sub(r"[^\w.-]", "_", os.path.basename(real), flags=re.ASCII)[:_NAME_CHARACTERS]
         both = os.fsencode(real) + b"\0" + self._destination.encode()
-        return self._directory / f"{told}.{hashlib.sha256(both).hexdigest()[:16]}.checkpoint"
+        return self._directory / f"{told}.{hashlib.sha256(both).hexdigest()[:16]}{_SUFFIX}"
 
     def examine(self, path: Path) -> Record | None:
         """Return what is known of an input, so that all is refused before anything is sent.
@@ -239,7 +241,16 @@ class CheckpointStore:
 
     def _record(self, path: Path, generations: list[Generation]) -> Record:
         real = os.fsencode(os.path.realpath(path)).decode(errors="replace")
-        return Record(VERSION, real, self._destination, None, generations)
+        return Record(VERSION, real, self._destination, _this_worker(), None, generations)
+
+
+def _this_worker() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether it is one of our files by its name, so that a glob does not deliver it."""
+    return path.name.endswith((_SUFFIX, f"{_SUFFIX}.new"))
 
 
 def is_delivered(record: Record, size_bytes: int) -> bool:

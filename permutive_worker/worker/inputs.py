@@ -1,8 +1,6 @@
 """Which source the inputs on the command line mean."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from permutive_worker.config import Settings
 from permutive_worker.errors import UsageError
@@ -13,7 +11,7 @@ from permutive_worker.sources.follow import FollowSource
 from permutive_worker.sources.remembered import Remembered
 from permutive_worker.sources.replay import ReplaySource
 from permutive_worker.sources.stdin import StdinSource
-from permutive_worker.sources.tracked import CheckpointStore
+from permutive_worker.sources.tracked import CheckpointStore, is_checkpoint
 
 
 def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStore) -> Source:
@@ -29,7 +27,9 @@ def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStor
         return StdinSource(max_line_bytes)
     output = settings.output  # the run's own outputs are never inputs
     paths = expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary))
-    paths = [path for path in paths if not _is_in(settings.state.dir, path)]
+    paths = [path for path in paths if not is_checkpoint(path)]
+    if not paths:
+        raise UsageError(f"{' '.join(inputs)}: only checkpoints are there, name an input")
     if settings.input.follow:
         return FollowSource(paths, max_line_bytes, store)
     return FileSource(paths, max_line_bytes, store)
@@ -38,7 +38,3 @@ def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStor
 def remembered_by(source: Source) -> Remembered | None:
     """What the source remembers from run to run, if it does."""
     return source.remembered if isinstance(source, FileSource | FollowSource | ReplaySource) else None
-
-
-def _is_in(directory: str, path: Path) -> bool:
-    return os.path.realpath(directory) == os.path.dirname(os.path.realpath(path))

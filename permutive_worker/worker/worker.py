@@ -205,8 +205,13 @@ class Worker:
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
         stopped = self.stopping
+        needless = self._remembered is not None and self._remembered.all_delivered
         return await open_wires(
-            stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
+            stack,
+            self.settings,
+            credentials,
+            finite=self._source.finite,
+            give_up=lambda: stopped.requested or needless,
         )
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:

@@ -65,6 +65,16 @@ async def test_a_delivered_file_says_so_and_is_sent_again_only_on_request(tmp_pa
     assert sandbox.summary()["duplicates"] == 100
 
 
+async def test_a_delivered_file_needs_no_host(tmp_path):
+    (tmp_path / "jobs.ndjson").write_bytes(job_lines(0, 10))
+    async with Sandbox(SandboxOptions()) as sandbox:
+        first = await program("run", "--base-url", sandbox.url, "jobs.ndjson", cwd=tmp_path)
+
+    again = await program("run", "--base-url", sandbox.url, "jobs.ndjson", cwd=tmp_path)
+
+    assert (first.code, again.code) == (0, 0), again.text
+
+
 async def test_a_grown_file_and_new_files_go_on(tmp_path, sandbox, run):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.ndjson").write_bytes(job_lines(0, 50))
@@ -78,6 +88,15 @@ async def test_a_grown_file_and_new_files_go_on(tmp_path, sandbox, run):
 
     assert (again.code, again.summary["delivered"]) == (0, 30)
     assert (sandbox.summary()["unique"], sandbox.summary()["duplicates"]) == (130, 0)
+
+
+async def test_checkpoints_among_the_inputs_are_no_inputs(tmp_path, run):
+    (tmp_path / "jobs.ndjson").write_bytes(job_lines(0, 10))
+    await run("--state-dir", ".", "jobs.ndjson")
+
+    again = await run("--state-dir", ".", "--restart", "*")
+
+    assert (again.code, again.summary["read"]) == (0, 10)
 
 
 async def test_checkpoints_are_private_and_hold_neither_key_nor_identifiers(tmp_path, run):
@@ -165,7 +184,7 @@ async def test_two_workers_on_one_input_are_refused(tmp_path, run):
     await first.communicate()
 
     assert second.code == 64
-    assert "another worker is delivering jobs.ndjson" in second.text
+    assert f"another worker, process {first.pid} on" in second.text
     assert first.returncode == 75
 
 

@@ -64,7 +64,7 @@ class Machine(RuleBasedStateMachine):
     @rule(synced=st.booleans())
     def save(self, synced):
         snapshot = self.unsettled.snapshot()
-        record = Record(VERSION, "in", "out", None, [Generation(1, 2, "", 3, "", snapshot)])
+        record = Record(VERSION, "in", "out", "worker", None, [Generation(1, 2, "", 3, "", snapshot)])
         self.disk = encode_record(record) if synced else self.disk + encode_record(record)
 
     @rule(torn=st.booleans(), grown=st.lists(st.integers(1, 9), max_size=4), fragment=st.integers(-2, 3))

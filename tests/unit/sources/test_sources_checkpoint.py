@@ -23,7 +23,7 @@ def record(number=1, finished=False):
     reading = Reading(Place(3, 2), Place(number * 10, number), [2, 5], Fragment(30, 4, 9))
     generation = Generation(7, 100, "ab", number * 10, "cd", reading)
     at = datetime(2026, 1, 2, tzinfo=UTC) if finished else None
-    return Record(VERSION, "/jobs.ndjson", "https://api default", at, [generation])
+    return Record(VERSION, "/jobs.ndjson", "https://api default", "process 7 on host-1", at, [generation])
 
 
 LINES = [encode_record(record(number)) for number in (1, 2, 3)]
@@ -66,8 +66,8 @@ def test_every_cut_of_the_last_line_gives_this_or_the_last_but_one():
         (LINES[0].replace(b"jobs", b"bobs"), "line 1 is damaged"),
         (LINES[0] + LINES[1].replace(b"jobs", b"bobs") + LINES[2], "line 2 is damaged"),
         (LINES[0] + b"\n" + LINES[2], "line 2 is damaged|it is empty"),
-        (encode_record(Record(VERSION + 1, "", "", None, [])), "another version"),
-        (LINES[0] + encode_record(Record(VERSION + 1, "", "", None, [])), "another version"),
+        (encode_record(Record(VERSION + 1, "", "", "", None, [])), "another version"),
+        (LINES[0] + encode_record(Record(VERSION + 1, "", "", "", None, [])), "another version"),
     ],
 )
 def test_anything_else_that_is_wrong_is_corrupt(data, why):
@@ -99,7 +99,8 @@ def test_the_second_is_refused_also_after_the_file_was_replaced(tmp_path):
     first = lock_checkpoint(path, "jobs.ndjson", record(1))
     for order in (1, 2):
         with pytest.raises(
-            UsageError, match=r"another worker is delivering jobs.ndjson \(it has .*x locked\)"
+            UsageError,
+            match=r"another worker, process 7 on host-1, is delivering jobs.ndjson \(it has .*x locked\)",
         ):
             lock_checkpoint(path, "jobs.ndjson", record(1))
         first.replace(encode_record(record(2)), order)

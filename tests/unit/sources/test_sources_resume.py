@@ -198,7 +198,7 @@ async def test_two_at_once_are_refused(path):
     first = FileSource([path], 10_000, store(path))
     await first.open()
 
-    with pytest.raises(UsageError, match="another worker is delivering"):
+    with pytest.raises(UsageError, match=r"another worker, process \d+ on .*, is delivering"):
         await life(path)
     await first.close()
 
