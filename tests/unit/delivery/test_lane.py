@@ -131,15 +131,18 @@ def test_a_refused_lane_sends_one_probe(lanes):
         lane.add(job(user))
     first = take(lane)
     lane.gate.heard(REFUSED, 0.0, 1.0)
-    lane.again(first, None)
+    lane.look_at_holds()
+    lane.again_last(first)
 
     probe = take(lane, 1.0)
+    assert probe is not first
     assert lane.next(1.0) == math.inf
-    lane.gate.heard(REFUSED, 1.0, 2.0)
-    lane.again(probe, None)
+    lane.gate.heard(REFUSED, 1.0, 2.0, probe.kind, probe.probe)
+    lane.again_last(probe)
     assert lane.next(2.0) == 5.0
     probe = take(lane, 7.0)
-    lane.gate.delivered(7.0, 7.5)
+    lane.gate.delivered(7.0, 7.5, probe.kind, probe.probe)
+    lane.look_at_holds()
     lane.landed(probe)
     take(lane, 7.5)
     take(lane, 7.5)
