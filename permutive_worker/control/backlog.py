@@ -129,7 +129,7 @@ class Backlog(Generic[E]):
 
     def _put_first(self, entry: E) -> None:
         if self._parked and entry.kind in self._parked:
-            self._parked[entry.kind].appendleft(entry)
+            self._parked[entry.kind].append(entry)  # a job that was refused shall not be the next probe
         else:
             self.ready.appendleft(entry)
 

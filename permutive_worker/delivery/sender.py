@@ -146,6 +146,11 @@ class Sender:
     ) -> None:
         if response is not None:
             self._keep_excerpt(entry, response)
+        if verdict.of_kind and entry.probe is None and not self._lane.gate.halts.lane.halted:
+            # Perhaps for itself: that shows once another one was sent after it and taken, a round trip from now.
+            now = self._now()
+            self._lane.again(entry, now + 2 * (now - entry.sent_at))
+            return
         if verdict.action is Action.HALT or entry.probe is not None:
             entry.probe = None
             self._lane.again_last(entry)
