@@ -94,19 +94,19 @@ class Lane:
         """The halt to probe (None: no probe), the kind to take a parked job of (None: a ready one), the wait."""
         backlog, halts = self.backlog, self.gate.halts
         until_ready = backlog.seconds_until_ready(now)
-        parked = [kind for kind in halts.kinds if backlog.has_parked(kind)]
+        parked = [kind for kind in backlog.parked_kinds if backlog.has_parked(kind)]
         if halts.lane.halted:
             if until_ready == 0.0 or not parked:
                 return halts.lane, None, max(halts.lane.closed_seconds(now), until_ready)
             return halts.lane, parked[0], halts.lane.closed_seconds(now)
+        others_ready = until_ready == 0.0
         for kind in self.gate.trickle.kinds:
-            others_ready = until_ready == 0.0
-            if kind in halts.kinds or not backlog.has_parked(kind):
+            if kind not in parked or kind in halts.kinds:
                 continue
             if self.gate.trickle.may_start(kind, others_ready=others_ready):
                 return None, kind, 0.0
-        for kind in parked:
-            seconds = halts.kinds[kind].closed_seconds(now)
+        for kind in halts.kinds:
+            seconds = halts.kinds[kind].closed_seconds(now) if kind in parked else math.inf
             if seconds == 0.0:
                 return halts.kinds[kind], kind, 0.0
             until_ready = min(until_ready, seconds)
@@ -119,8 +119,9 @@ class Lane:
         for kind in backlog.parked_kinds:
             if kind not in held:
                 backlog.unpark(kind)
-        for kind in held:
+        for kind in held.difference(backlog.parked_kinds):
             backlog.park(kind)
+            self.on_room()  # what is parked leaves room for other kinds
         self.is_holding = gate.halts.standing or bool(held)
         self.wake()
 

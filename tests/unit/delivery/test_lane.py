@@ -246,3 +246,19 @@ async def test_the_leader_fetches_a_lease(lanes):
     lane.add(job())
     await lane.turn()
     assert limiter.leases == 1
+
+
+def test_a_refused_lane_is_probed_with_a_job_of_a_failing_kind_if_there_is_no_other(lanes):
+    lane = lanes.lane(places=100)
+    for number in range(OPENS_AFTER + 2):
+        lane.add(job(str(number)))
+    for _ in range(OPENS_AFTER):
+        entry = take(lane)
+        lane.gate.heard(FAILED, 0.0, 0.0, entry.kind)
+        lane.landed(entry)
+    lane.look_at_holds()
+    assert lane.backlog.parked == 2
+    lane.gate.heard(REFUSED, 0.0, 0.0)
+    lane.look_at_holds()
+
+    assert take(lane, 1.0).probe is lane.gate.halts.lane
