@@ -46,7 +46,7 @@ def test_the_longest_line_behind_one_user_is_told_by_a_position_and_never_by_a_n
     assert b"secret-user" not in msgspec.json.encode(status)
 
 
-@pytest.mark.parametrize(("others", "ready"), [(0, False), (5000, True)])
+@pytest.mark.parametrize(("others", "ready"), [(1, False), (5000, True)])
 def test_a_run_is_ready_while_something_moves_beside_a_kind_that_is_halted(others, ready):
     jobs = [identify(number) for number in range(others)]
     status = looked(
