@@ -84,7 +84,10 @@ class Backlog(Generic[E]):
                 self._follow(user, entry)
                 return
             self._busy[user] = None
-        self.put_last(entry)
+        if self._parked:
+            self.put_last(entry)
+        else:
+            self.ready.append(entry)  # every job passes here: a call is saved
 
     def _follow(self, user: Hashable, entry: E) -> None:
         followers = self._busy[user]
