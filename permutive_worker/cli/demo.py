@@ -112,8 +112,11 @@ def _sample(number: int, user_id: str) -> dict[str, Any]:
 
 
 def _ledger(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/_sandbox/ledger", timeout=10) as answer:  # noqa: S310  (loopback)
-        ledger: dict[str, Any] = msgspec.json.decode(answer.read())
+    try:
+        with urllib.request.urlopen(f"{url}/_sandbox/ledger", timeout=10) as answer:  # noqa: S310  (loopback)
+            ledger: dict[str, Any] = msgspec.json.decode(answer.read())
+    except (OSError, msgspec.DecodeError):
+        raise WorkerError("the sandbox ended before its ledger was read: run the demo again") from None
     return ledger
 
 

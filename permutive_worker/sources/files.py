@@ -149,7 +149,7 @@ class FileSource:
         pass
 
     async def close(self) -> None:
-        self._interrupt.set()
+        self._interrupt.set(final=True)
         if self._reader:
             await self._reader.close()
         self._interrupt.close()
@@ -166,9 +166,11 @@ class FileSource:
             return None
         path = self._paths.popleft()
         # A FIFO is opened without waiting for its writer: the wait for data can be interrupted.
-        text = TextReader(partial(os.open, path, os.O_RDONLY | os.O_NONBLOCK), str(path), self._interrupt)
+        rereadable = os.path.isfile(path)
+        opener = partial(os.open, path, os.O_RDONLY | os.O_NONBLOCK)
+        text = TextReader(opener, str(path), self._interrupt, finish_line=not rereadable)
         splitter = LineSplitter(NamedOrigin(str(path)), self._max_line_bytes)
-        self._reader = LineReader(text, splitter, rereadable=os.path.isfile(path))
+        self._reader = LineReader(text, splitter, rereadable=rereadable)
         return self._reader
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from permutive_worker.config import Settings
-from permutive_worker.outcomes.paths import output_paths
+from permutive_worker.outcomes.paths import own_files
 from permutive_worker.ports import Source
 from permutive_worker.sources.files import FileSource, expand_inputs
 from permutive_worker.sources.stdin import StdinSource
@@ -14,11 +14,10 @@ def open_source(settings: Settings, inputs: Sequence[str]) -> Source:
 
     Raises:
         UsageError: an input is missing or means no file.
+        ConfigurationError: an input is also an output.
     """
+    output = settings.output
+    own = own_files(inputs, output.dead_letters, output.results, output.summary)
     if list(inputs) == ["-"]:
         return StdinSource(settings.input.max_line_bytes)
-    output = settings.output  # the run's own outputs are never inputs
-    return FileSource(
-        expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary)),
-        settings.input.max_line_bytes,
-    )
+    return FileSource(expand_inputs(inputs, own), settings.input.max_line_bytes)

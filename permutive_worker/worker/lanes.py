@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -29,7 +29,7 @@ async def open_wires(
     credentials: Sequence[Credentials],
     *,
     finite: bool,
-    give_up: Callable[[], bool],
+    until_stopped: Callable[[], Awaitable[None]],
 ) -> dict[str, Wire]:
     """Return a wire for each workspace, on one session that `stack` closes, once the host was reached.
 
@@ -45,7 +45,7 @@ async def open_wires(
         for key in credentials
     }
     patience = http.timeout_seconds if finite else None
-    await wait_until_reachable(next(iter(wires.values())), patience, give_up)
+    await wait_until_reachable(next(iter(wires.values())), patience, until_stopped)
     return dict(wires)
 
 

@@ -190,10 +190,8 @@ class Worker:
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
-        stopped = self.stopping
-        return await open_wires(
-            stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
-        )
+        finite, until_stopped = self._source.finite, self.stopping.wait
+        return await open_wires(stack, self.settings, credentials, finite=finite, until_stopped=until_stopped)
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:
         now = self._clock.monotonic
@@ -237,10 +235,15 @@ class Worker:
             scrub=self.keyring.scrub,
             clock=self._clock,
             on_dead_letter_error=self._dead_letter_failed,
+            on_lost=self._lost,
+            given_up=lambda: self.stopping.given_up,
         )
 
     def _dead_letter_failed(self) -> None:
         self.counts.dead_letter_write_errors += 1
+
+    def _lost(self, lines: int) -> None:
+        self.counts.lost += lines
 
     async def _start_watching(self, stack: AsyncExitStack) -> None:
         group = await stack.enter_async_context(asyncio.TaskGroup())
