@@ -23,7 +23,6 @@ from permutive_worker.model import Request, Response
 MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
 KEEPALIVE_SECONDS: Final = 10  # shorter than any server's, or its close looks like a reset after sending
 SWEEP_SECONDS: Final = 0.1  # a late answer costs this much more; a timer per attempt costs 6 µs
-CONNECT_SHARE: Final = 0.99  # of the timeout of an attempt
 MAX_CACHED_URLS: Final = 64  # the paths without an id; parsing one costs 5 µs
 
 
@@ -34,21 +33,41 @@ def open_session(max_connections: int, timeout_seconds: float) -> aiohttp.Client
     passwords to the API: proxies are passed explicitly instead. Must be called in a running loop.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=Connector(
             limit=max_connections,
             resolver=Names(),
             ttl_dns_cache=300,
             keepalive_timeout=KEEPALIVE_SECONDS,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # For names, TCP and TLS together; a connection that is used again costs no timer. A little shorter
-        # than the sweep's, and not rounded up to whole seconds: were the sweep first, a connect that hangs
-        # would count as sent.
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=timeout_seconds * CONNECT_SHARE, ceil_threshold=math.inf
-        ),
+        # Of one address of the host; the sweep ends the rest. Not rounded up to whole seconds.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds, ceil_threshold=math.inf),
         trust_env=False,
     )
+
+
+class Connector(aiohttp.TCPConnector):
+    """Remembers who was cancelled before there was a connection: nothing of that request was sent.
+
+    Costs nothing where a connection is used again.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._cut: set[asyncio.Task[Any] | None] = set()
+
+    async def _create_connection(self, *arguments: Any, **named: Any) -> Any:
+        try:  # names, TCP, TLS, the proxy
+            return await super()._create_connection(*arguments, **named)
+        except asyncio.CancelledError:
+            self._cut.add(asyncio.current_task())
+            raise
+
+    def forget(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this task was cancelled so; asked once."""
+        cut = task in self._cut
+        self._cut.discard(task)
+        return cut
 
 
 class Deadlines:
@@ -156,8 +175,10 @@ class PlainWire:
         except asyncio.CancelledError:
             if answer is not None:
                 answer.close()
+            connector = self._session.connector
+            unsent = isinstance(connector, Connector) and connector.forget(task)
             if self._deadlines.is_timeout(task):
-                raise TransportError("timeout", sent=True) from None
+                raise TransportError("connect_timeout" if unsent else "timeout", sent=not unsent) from None
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise _transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
