@@ -197,6 +197,7 @@ async def test_a_stop_while_nobody_reads_the_results(tmp_path):
                 stdout=write_fd,
             )
             process.stdin.write(lines(*map(identify, range(3000))))
+            await server.asked.wait()
             before = -1
             while before != len(server.requests):  # until its pipe is full and its senders wait
                 before = len(server.requests)
@@ -327,7 +328,8 @@ async def test_a_process_1_drains_too(tmp_path, namespace):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        await server.asked.wait()
+        while len(server.requests) < 10:
+            await asyncio.sleep(0.01)
         os.kill(child_of(process.pid), signal.SIGTERM)
         told = await ended(process)
 
