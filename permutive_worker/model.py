@@ -275,8 +275,12 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.end == End.DELIVERED.value
 
 
-class Summary(msgspec.Struct, frozen=True):
-    """What a run did. `read = delivered + dead_lettered + skipped + returned` once it has ended."""
+class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run did. `read = delivered + dead_lettered + skipped + returned` once it has ended.
+
+    `lost` is there only if there are any: how many of the returned lines are in no file, since a pipe
+    cannot take them back and the returned file could not be written.
+    """
 
     run_id: str
     read: int
@@ -291,3 +295,4 @@ class Summary(msgspec.Struct, frozen=True):
     elapsed_seconds: float
     average_per_thousand_seconds: float
     exit_code: int
+    lost: int = 0

@@ -117,7 +117,8 @@ class Trouble:
         )
 
     def _refusal(self, verdict: Verdict) -> WorkerError:
-        said = f" ({verdict.error.message})" if verdict.error is not None and verdict.error.message else ""
+        # Its code, not its words: a server may repeat what it was sent, identifiers and all.
+        said = f" (code {verdict.error.code})" if verdict.error is not None and verdict.error.code else ""
         if verdict.status in (401, 403):
             return KeyRefusedError(
                 f"the API refuses the key with {verdict.status}{said}: check PERMUTIVE_API_KEY_FILE, "

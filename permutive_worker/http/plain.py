@@ -7,6 +7,7 @@ handed to the next request on it. Idle connections are dropped after 10 s to mak
 import asyncio
 import base64
 import math
+import socket
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +17,7 @@ from yarl import URL
 from permutive_worker import __version__
 from permutive_worker.credentials import Credentials
 from permutive_worker.errors import TransportError, UnreachableError
+from permutive_worker.http.names import Names
 from permutive_worker.model import Request, Response
 
 MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
@@ -31,14 +33,41 @@ def open_session(max_connections: int, timeout_seconds: float) -> aiohttp.Client
     passwords to the API: proxies are passed explicitly instead. Must be called in a running loop.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=max_connections, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_SECONDS
+        connector=Connector(
+            limit=max_connections,
+            resolver=Names(),
+            ttl_dns_cache=300,
+            keepalive_timeout=KEEPALIVE_SECONDS,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # Not rounded up to whole seconds: the sweep would be first, and a connect that hangs count as sent.
+        # Of one address of the host; the sweep ends the rest. Not rounded up to whole seconds.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds, ceil_threshold=math.inf),
         trust_env=False,
     )
+
+
+class Connector(aiohttp.TCPConnector):
+    """Remembers who was cancelled before there was a connection: nothing of that request was sent.
+
+    Costs nothing where a connection is used again.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._cut: set[asyncio.Task[Any] | None] = set()
+
+    async def _create_connection(self, *arguments: Any, **named: Any) -> Any:
+        try:  # names, TCP, TLS, the proxy
+            return await super()._create_connection(*arguments, **named)
+        except asyncio.CancelledError:
+            self._cut.add(asyncio.current_task())
+            raise
+
+    def forget(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this task was cancelled so; asked once."""
+        cut = task in self._cut
+        self._cut.discard(task)
+        return cut
 
 
 class Deadlines:
@@ -146,8 +175,10 @@ class PlainWire:
         except asyncio.CancelledError:
             if answer is not None:
                 answer.close()
+            connector = self._session.connector
+            unsent = isinstance(connector, Connector) and connector.forget(task)
             if self._deadlines.is_timeout(task):
-                raise TransportError("timeout", sent=True) from None
+                raise TransportError("connect_timeout" if unsent else "timeout", sent=not unsent) from None
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise _transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
@@ -183,14 +214,28 @@ class PlainWire:
         target = self._proxy or self._base
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                _, writer = await asyncio.open_connection(target.host, target.port)
+                await _connect_once(target.host or "", target.port or 0)
         except OSError as error:  # a timeout is one, too
-            reason = error.strerror or type(error).__name__
+            reason = error.strerror or "no answer"
             what = "proxy" if self._proxy else "API host"
             raise UnreachableError(
                 f"the {what} {target.host}:{target.port} cannot be reached: {reason}"
             ) from None
-        writer.close()
+
+
+async def _connect_once(host: str, port: int) -> None:
+    """Raises OSError, that of the last address of the host."""
+    failed: OSError | None = None
+    for address in await Names().resolve(host, port, socket.AF_UNSPEC):
+        try:
+            _, writer = await asyncio.open_connection(address["host"], port)
+        except OSError as error:
+            failed = error
+        else:
+            writer.close()
+            return
+    if failed is not None:
+        raise failed
 
 
 async def _read_body(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:

@@ -199,7 +199,7 @@ class FileSource:
         """Nothing to tell: `remembered` is saved by the clock, after the outcomes were synced."""
 
     async def close(self) -> None:
-        self._interrupt.set()
+        self._interrupt.set(final=True)
         if self._current:
             await self._current.reader.close()
         if self.remembered is not None:
@@ -248,8 +248,11 @@ class _Current:
             open_fd = partial(os.dup, tracked.file.fd)
             begin, origin = tracked.file.unsettled.reading, tracked.file.origin
         splitter = LineSplitter(origin, max_line_bytes, offset=begin.offset, number=begin.number)
-        self._text = TextReader(open_fd, str(path), interrupt, begin_bytes=begin.offset)
-        self.reader = LineReader(self._text, splitter, rereadable=os.path.isfile(path))
+        rereadable = os.path.isfile(path)
+        self._text = TextReader(
+            open_fd, str(path), interrupt, begin_bytes=begin.offset, finish_line=not rereadable
+        )
+        self.reader = LineReader(self._text, splitter, rereadable=rereadable)
 
     @property
     def stored_bytes(self) -> int:

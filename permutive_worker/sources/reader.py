@@ -8,6 +8,7 @@ a terminal, or the thread would keep the program from ending.
 import asyncio
 import os
 import select
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,11 +18,14 @@ from typing import Final
 from permutive_worker.control.unsettled import Place
 from permutive_worker.errors import InputError
 from permutive_worker.model import Delivery
-from permutive_worker.sources.formats import LineSplitter, decoder_for, is_gzip, is_undecided
+from permutive_worker.sources.formats import LineSplitter, PlainDecoder, decoder_for, is_gzip, is_undecided
 
 READ_BYTES: Final = 256 * 1024  # a thread hop costs about 50 µs: 0.03 µs a line of 150 bytes
 SPLIT_BYTES: Final = 64 * 1024  # split at once; bounds the deliveries of a block of empty lines
 MAX_DELIVERIES: Final = 1_000  # given at once: each is charged 1,024 bytes on top of its line
+# A writer in the middle of a line is given this long to end it: input stops within a second of a stop.
+FINISH_LINE_SECONDS: Final = 0.8
+_LOOK_SECONDS: Final = 0.05  # how late a second interrupt may be noticed then
 
 
 class NamedOrigin:
@@ -37,14 +41,20 @@ class NamedOrigin:
 
 
 class Interrupt:
-    """Ends every wait for input, from now on, in any thread."""
+    """Ends every wait for input, from now on, in any thread.
+
+    Attributes:
+        is_final: set for the second time; then the end of a line is not waited for either.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
+        self.is_final = False
         self._wake_fd, self._set_fd = os.pipe()
         self._open_fds = [self._wake_fd, self._set_fd]
 
-    def set(self) -> None:
+    def set(self, *, final: bool = False) -> None:
+        self.is_final = final or self.is_set
         if not self.is_set:
             self.is_set = True
             os.write(self._set_fd, b"\0")  # never read, so it wakes all waits to come
@@ -57,9 +67,18 @@ class Interrupt:
         ready = [ready_fd for ready_fd, _ in poll.poll()]
         return self._wake_fd not in ready
 
+    def wait_for_rest(self, fd: int, until: float) -> bool:
+        """The same after an interrupt; False once it is final, or `until` (monotonic) has passed."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while not self.is_final and time.monotonic() < until:
+            if poll.poll(_LOOK_SECONDS * 1000):
+                return True
+        return False
+
     def close(self) -> None:
         """Free the descriptors; only when nobody waits any more."""
-        self.is_set = True
+        self.is_set = self.is_final = True
         while self._open_fds:
             os.close(self._open_fds.pop())
 
@@ -71,6 +90,8 @@ class TextReader:
         open_fd: opens the input, in that thread. Non-blocking for a FIFO, or it waits for its writer.
         name: what error sentences call the input.
         begin_bytes: of text that is passed over: a plain file is read from there, a packed one unpacked.
+        finish_line: an interrupt in the middle of a line of text (not gzip) waits `FINISH_LINE_SECONDS`
+            for the rest of it; what follows stays in the pipe.
 
     Attributes:
         stored_bytes: read so far, as they are in the input, with what was passed over.
@@ -78,7 +99,13 @@ class TextReader:
     """
 
     def __init__(
-        self, open_fd: Callable[[], int], name: str, interrupt: Interrupt, *, begin_bytes: int = 0
+        self,
+        open_fd: Callable[[], int],
+        name: str,
+        interrupt: Interrupt,
+        *,
+        begin_bytes: int = 0,
+        finish_line: bool = False,
     ) -> None:
         self.stored_bytes = 0
         self.text_bytes = 0
@@ -86,6 +113,8 @@ class TextReader:
         self._name = name
         self._interrupt = interrupt
         self._begin_bytes = begin_bytes
+        self._finish_line = finish_line
+        self._last_byte = b""
         self._blocks = self._read_blocks()
 
     def next_block(self) -> bytes:
@@ -126,6 +155,23 @@ class TextReader:
             yield from self._text(decoder.feed(stored))
         if not self._interrupt.is_set:
             decoder.finish()
+        elif self._finish_line and isinstance(decoder, PlainDecoder) and self._last_byte not in b"\n":
+            yield self._rest_of_line(fd)
+
+    def _rest_of_line(self, fd: int) -> bytes:
+        """What the writer adds to the line it is writing, soon. A byte at a time: the next line is not ours."""
+        until = time.monotonic() + FINISH_LINE_SECONDS
+        rest = bytearray()
+        while not rest.endswith(b"\n") and self._interrupt.wait_for_rest(fd, until):
+            try:
+                byte = os.read(fd, 1)
+            except BlockingIOError:
+                continue
+            if not byte:
+                break
+            rest += byte
+        self.stored_bytes += len(rest)
+        return bytes(rest)
 
     def _text(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """Give the text that is not passed over."""
@@ -144,6 +190,7 @@ class TextReader:
             except BlockingIOError:  # another process that shares the pipe was quicker
                 continue
             self.stored_bytes += len(stored)
+            self._last_byte = stored[-1:]
             return stored
         return b""
 

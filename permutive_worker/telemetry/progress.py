@@ -51,6 +51,7 @@ def summary(run_id: str, counts: Counts, told: Progress, exit_code: int) -> Summ
         elapsed_seconds=round(told.elapsed_seconds, 3),
         average_per_thousand_seconds=round(told.average_per_thousand_seconds, 6),
         exit_code=exit_code,
+        lost=counts.lost,
     )
 
 

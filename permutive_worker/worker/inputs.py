@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from permutive_worker.config import Settings
 from permutive_worker.errors import UsageError
-from permutive_worker.outcomes.paths import output_paths
+from permutive_worker.outcomes.paths import own_files
 from permutive_worker.ports import Source
 from permutive_worker.sources.files import FileSource, expand_inputs
 from permutive_worker.sources.follow import FollowSource
@@ -19,14 +19,15 @@ def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStor
 
     Raises:
         UsageError: an input is missing, means no file, or cannot be followed.
+        ConfigurationError: an input is also an output.
     """
-    max_line_bytes = settings.input.max_line_bytes
+    max_line_bytes, output = settings.input.max_line_bytes, settings.output
+    own = own_files(inputs, output.dead_letters, output.results, output.summary)
     if list(inputs) == ["-"]:
         if settings.input.follow:
             raise UsageError("--follow is for files; a pipe is read to its end anyway: name a file")
         return StdinSource(max_line_bytes)
-    output = settings.output  # the run's own outputs are never inputs
-    paths = expand_inputs(inputs, output_paths(output.dead_letters, output.results, output.summary))
+    paths = expand_inputs(inputs, own)
     paths = [path for path in paths if not is_checkpoint(path)]
     if not paths:
         raise UsageError(f"{' '.join(inputs)}: only checkpoints are there, name an input")

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -29,9 +29,12 @@ async def open_wires(
     credentials: Sequence[Credentials],
     *,
     finite: bool,
-    give_up: Callable[[], bool],
+    needed: bool,
+    until_stopped: Callable[[], Awaitable[None]],
 ) -> dict[str, Wire]:
     """Return a wire for each workspace, on one session that `stack` closes, once the host was reached.
+
+    It is not tried if nothing is `needed` of it: all was delivered by earlier runs.
 
     Raises:
         UnreachableError: nobody answered within `http.timeout_seconds` (finite runs only).
@@ -44,8 +47,9 @@ async def open_wires(
         key.name: PlainWire(session, http.base_url, key, timeout_seconds=http.timeout_seconds, proxy=proxy)
         for key in credentials
     }
-    patience = http.timeout_seconds if finite else None
-    await wait_until_reachable(next(iter(wires.values())), patience, give_up)
+    if needed:
+        patience = http.timeout_seconds if finite else None
+        await wait_until_reachable(next(iter(wires.values())), patience, until_stopped)
     return dict(wires)
 
 

@@ -208,14 +208,13 @@ class Worker:
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
-        stopped = self.stopping
-        needless = self._remembered is not None and self._remembered.all_delivered
         return await open_wires(
             stack,
             self.settings,
             credentials,
             finite=self._source.finite,
-            give_up=lambda: stopped.requested or needless,
+            needed=self._remembered is None or not self._remembered.all_delivered,
+            until_stopped=self.stopping.wait,
         )
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:
@@ -265,10 +264,15 @@ class Worker:
             scrub=self.keyring.scrub,
             clock=self._clock,
             on_dead_letter_error=self._dead_letter_failed,
+            on_lost=self._lost,
+            given_up=lambda: self.stopping.given_up,
         )
 
     def _dead_letter_failed(self) -> None:
         self.counts.dead_letter_write_errors += 1
+
+    def _lost(self, lines: int) -> None:
+        self.counts.lost += lines
 
     async def _start_watching(self, stack: AsyncExitStack, trouble: Trouble, expiry: Expiry) -> None:
         group = await stack.enter_async_context(asyncio.TaskGroup())

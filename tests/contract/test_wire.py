@@ -6,6 +6,7 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp.abc import AbstractResolver
 from support.raw_server import OK, close, hang, raw_server, reset, then
 
 from permutive_worker.credentials import Keyring
@@ -243,3 +244,48 @@ async def test_a_replaced_key_is_used_by_the_next_attempt(kind):
         await wire.send(post())
     assert b"another-key-of-the-same-workspace" in server.requests[1]
     assert KEY.encode() not in server.requests[1]
+
+
+class NoAnswer(AbstractResolver):
+    """A name server that does not answer."""
+
+    async def resolve(self, host, port=0, family=socket.AF_INET):
+        await asyncio.Event().wait()
+
+    async def close(self):
+        pass
+
+
+async def test_a_name_server_that_does_not_answer_was_certainly_not_asked_to_send(kind):
+    async with wire_to(kind, "http://slow.example", timeout_seconds=0.3) as wire:
+        wire._session.connector._resolver = NoAnswer()
+        with pytest.raises(TransportError) as caught:
+            await wire.send(post())
+    assert (caught.value.kind, caught.value.sent) == ("connect_timeout", False)
+
+
+async def test_a_host_that_does_not_take_the_connection_was_certainly_not_sent(kind):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)  # one may wait; those after it are not even answered
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        async with wire_to(kind, f"http://127.0.0.1:{full.getsockname()[1]}", timeout_seconds=0.3) as wire:
+            with pytest.raises(TransportError) as caught:
+                await wire.send(post())
+            with pytest.raises(UnreachableError, match="no answer"):
+                await wire.reach()
+        for one in waiting:
+            one.close()
+    assert (caught.value.kind, caught.value.sent) == ("connect_timeout", False)
+
+
+async def test_a_tls_handshake_that_hangs_was_certainly_not_sent(kind):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        async with wire_to(kind, url, timeout_seconds=0.3) as wire:
+            with pytest.raises(TransportError) as caught:
+                await wire.send(post())
+    assert (caught.value.kind, caught.value.sent) == ("connect_timeout", False)
