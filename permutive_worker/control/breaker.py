@@ -23,7 +23,15 @@ MAX_WAIT_SECONDS: Final = 15.0  # the API is back for this long at most before w
 class Breaker:
     """Pure: time is an argument."""
 
-    __slots__ = ("_failed", "_good_sent_at", "_opened_at", "_probe_at", "_probing", "_wait_seconds", "is_open")
+    __slots__ = (
+        "_failed",
+        "_good_sent_at",
+        "_opened_at",
+        "_probe_at",
+        "_probing",
+        "_wait_seconds",
+        "is_open",
+    )
 
     def __init__(self) -> None:
         self.is_open = False  # or half open
@@ -57,8 +65,7 @@ class Breaker:
 
     def succeeded(self, sent_at: float) -> bool:
         """An answer below 500 came to an attempt sent at `sent_at`; True if that closes the breaker."""
-        if sent_at > self._good_sent_at:
-            self._good_sent_at = sent_at
+        self._good_sent_at = max(self._good_sent_at, sent_at)
         if not self.is_open:
             self._failed = 0
             return False

@@ -14,7 +14,7 @@ every probe above the limit costs throttled requests, and every moment below it 
                follow one another, only the dip deepens: the belief was right, the bucket is empty.
     hint       with a Retry-After each objection costs the whole lane a pause and a ramp, some 1.5 s. So it
                has to tell more: the ramp is a search, what was under way tells the limit
-               (`control.stragglers`), and the next probe waits for `patience` times the hint: 100, but 6
+               (`control.stragglers`), and the next probe waits for `patience` times the hint: 100, but 8
                at first after the limit has fallen, for it may come back.
     pause      nothing leaves; then the pace rises in a straight line within a second, half of it on average
     afterwards the gap up to the wall closes within seconds, then the target waits (`hold`, in requests and
@@ -49,7 +49,7 @@ HOLD_GROWTH: Final = 0.0005
 CUTS_IN_A_ROW_SECONDS: Final = 3.0
 SETTLED_GROWTH: Final = 0.07  # with a hint: slower than this, an objection was close to the limit
 PATIENCE: Final = 100.0
-LEAST_PATIENCE: Final = 6.0
+LEAST_PATIENCE: Final = 8.0
 IMPATIENT_GROWTH: Final = 0.03
 
 
@@ -206,7 +206,7 @@ class Pace:
         hold = max(HOLD_SECONDS, HOLD_REQUESTS / self.target)
         if hint_seconds is not None and self._growth < SETTLED_GROWTH:
             hold += self._patience * hint_seconds
-            self._patience = min(PATIENCE, self._patience * 1.5)
+            self._patience = min(PATIENCE, self._patience * 1.3)
             if self._patience < PATIENCE:
                 self._growth = max(self._growth, IMPATIENT_GROWTH)
         self._hold_until = self._faster_at = now + hold
@@ -241,7 +241,9 @@ class Pace:
         self._cut(math.inf, 0.0, 0.0)
         if since_ramp > 1.0:
             wall = before * share
-            if since_ramp < 10.0:  # all of it near the limit: the bucket hardly overflowed. 0.1 s for its burst
+            if (
+                since_ramp < 10.0
+            ):  # all of it near the limit: the bucket hardly overflowed. 0.1 s for its burst
                 wall = min(wall, max(self._after_ramp / (since_ramp + 0.1), 0.5 * before))
             self._believe(wall, 0.985)
         elif self._growth < 0.1:

@@ -22,30 +22,28 @@ CALM_SECONDS: Final = 5.0  # after a pause: a storm that comes later is another 
 class Storm:
     """Pure: time is an argument."""
 
-    __slots__ = ("_recent", "_until", "_wait_seconds")
+    __slots__ = ("_recent", "_until", "_wait_seconds", "brews")
 
     def __init__(self) -> None:
         self._recent = Recent()
         self._until = -math.inf
         self._wait_seconds = FIRST_PAUSE_SECONDS
+        self.brews = False  # whether one of the last answers was such a throttle; else others need not be told
 
     def __repr__(self) -> str:
         return f"<Storm {self._recent!r} wait={self._wait_seconds}>"
 
-    @property
-    def brews(self) -> bool:
-        """Whether one of the last answers was such a throttle; else there is no need to tell of others."""
-        return self._recent.any
-
     def answered(self) -> None:
         """An answer that is no throttle came."""
         self._recent.had_not()
+        self.brews = self._recent.any
 
     def throttled(self, sent_at: float, now: float) -> float:
         """A throttle without a hint came. Return the seconds to pause, 0.0 for none."""
         if sent_at < self._until:
             return 0.0  # sent before the pause ended, so before the pause
         self._recent.had()
+        self.brews = True
         if not self._recent.mostly:
             return 0.0
         self._recent.forget()

@@ -1,6 +1,7 @@
 """The gate against simulated APIs: minutes of traffic in a second, and nothing is noisy."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -54,9 +55,7 @@ class TestAHiddenLimit:
     @SEEDS
     @pytest.mark.parametrize("stolen", [0.0, 1 / 3])
     def test_that_moves_is_followed_within_fifteen_seconds(self, stolen, seed):
-        log = simulate(
-            Gate(256), Bucket(500, 50, stolen=stolen, steps=[(25, 200), (50, 500)]), 75, seed=seed
-        )
+        log = simulate(Gate(256), Bucket(500, 50, stolen=stolen, steps=[(25, 200), (50, 500)]), 75, seed=seed)
         for rate, begin in ((500, 15), (200, 40), (500, 65)):
             assert used(log, rate * (1 - stolen), begin, begin + 10) >= 0.9
 
@@ -69,9 +68,9 @@ class TestAHiddenLimit:
 
     @SEEDS
     def test_that_falls_and_rises_again_is_followed_through_pauses(self, seed):
-        log = simulate(Gate(256), Bucket(500, 50, steps=[(25, 200), (60, 500)]), 90, hint=1.0, seed=seed)
+        log = simulate(Gate(256), Bucket(500, 50, steps=[(25, 200), (60, 500)]), 110, hint=1.0, seed=seed)
         assert used(log, 200, 30, 60) >= 0.8
-        assert used(log, 500, 80, 90) >= 0.8
+        assert used(log, 500, 95, 110) >= 0.85  # a probe costs 1.5 s, so it is not made every second
 
 
 class TestThrottlesThatSayNothingOfTheRate:
@@ -120,7 +119,7 @@ class TestPauses:
     def test_a_limit_that_is_touched_does_not_pause_the_lane(self):
         log = simulate(Gate(256), Bucket(400, 40), 60)
         moments = [one.at for one in log if one.at > 5]
-        assert max(b - a for a, b in zip(moments, moments[1:], strict=False)) < 0.5
+        assert max(b - a for a, b in pairwise(moments)) < 0.5
 
 
 class TestNoLimit:
@@ -213,6 +212,6 @@ def test_whatever_happens_the_pace_stays_a_rate(steps, ceiling):
                 pace.storm(now + 1.0)
             case "restart":
                 pace.restart(now)
-        assert LEAST_PER_SECOND * 0.99 <= pace.per_second
+        assert pace.per_second >= LEAST_PER_SECOND * 0.99
         assert pace.per_second <= max(ceiling, LEAST_PER_SECOND)
         assert 0 <= pace.closed_seconds(now) < math.inf
