@@ -28,7 +28,9 @@ class Storm:
         self._recent = Recent()
         self._until = -math.inf
         self._wait_seconds = FIRST_PAUSE_SECONDS
-        self.brews = False  # whether one of the last answers was such a throttle; else others need not be told
+        self.brews = (
+            False  # whether one of the last answers was such a throttle; else others need not be told
+        )
 
     def __repr__(self) -> str:
         return f"<Storm {self._recent!r} wait={self._wait_seconds}>"

@@ -114,6 +114,7 @@ class Gate:
     def _throttled(self, retry_after_seconds: float | None, sent_at: float, now: float) -> None:
         if self.breaker.succeeded(sent_at):  # it is there, and says so
             self.pace.restart(now)
+        self.places.heard = True
         if self.places.troubled:
             self.places.answered()
         self.pace.throttled(sent_at, now, retry_after_seconds)
@@ -126,6 +127,7 @@ class Gate:
     def _failed(self, verdict: Verdict, sent_at: float, now: float) -> None:
         self.breaker.failed(sent_at, now)
         if verdict.status:
+            self.places.heard = True
             self.places.answered()
         elif verdict.why == "timeout":
             self.places.timed_out(sent_at, now)
