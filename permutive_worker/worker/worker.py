@@ -34,7 +34,7 @@ from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
 from permutive_worker.worker.inputs import open_source
-from permutive_worker.worker.lanes import new_lane, open_wires, policy
+from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
 from permutive_worker.worker.outputs import file_writers
 
 KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
@@ -86,6 +86,7 @@ class Worker:
         self.writers = dict(writers) if writers is not None else self._file_writers()
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
+        self._wire_choice: WireChoice | None = None
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -191,8 +192,14 @@ class Worker:
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
         stopped = self.stopping
+        self._wire_choice = await choose_wire(self.settings.http.wire)
         return await open_wires(
-            stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
+            stack,
+            self._wire_choice.kind,
+            self.settings,
+            credentials,
+            finite=self._source.finite,
+            give_up=lambda: stopped.requested,
         )
 
     def _new_lane(self, key: Credentials, lanes: int) -> Lane:
@@ -301,6 +308,8 @@ class Worker:
             input_position_bytes=self._source.bytes_read(),
             input_size_bytes=self._source.bytes_total(),
             total=self._total_lines(),
+            wire=self._wire_choice.kind if self._wire_choice is not None else None,
+            wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
         )
 
     def summary(self) -> Summary:
