@@ -172,9 +172,8 @@ class LeanWire:
         while idle:
             held = idle.pop()
             # Closed by the server, or spoken on: an answer nobody asked for must not become the next one's.
-            if not (held.protocol.should_close or held.transport.is_closing()) and (
-                held.idle_since > self._loop.time() - KEEPALIVE_SECONDS
-            ):
+            spoilt = held.transport.is_closing() or len(held.protocol)
+            if not spoilt and held.idle_since > self._loop.time() - KEEPALIVE_SECONDS:
                 return held
             held.connection.close()
         return None

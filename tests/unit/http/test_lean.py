@@ -1,6 +1,8 @@
 """What only the lean wire does: it holds its connections itself."""
 
 import asyncio
+import tomllib
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,6 +14,9 @@ from permutive_worker.errors import TransportError
 from permutive_worker.http import lean
 from permutive_worker.http.lean import LeanWire
 from permutive_worker.http.plain import open_session
+
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_idle_connections_are_closed_unasked(monkeypatch):
@@ -102,3 +107,10 @@ def test_an_aiohttp_that_was_not_tried_is_a_misfit(monkeypatch, version, fits):
 def test_a_parser_in_python_is_a_misfit(monkeypatch):
     monkeypatch.setattr(lean, "HttpResponseParser", lean.HttpResponseParserPy)
     assert "parser" in lean.misfit()
+
+
+def test_what_was_tried_begins_with_the_oldest_aiohttp_that_may_be_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = ".".join(map(str, lean.TESTED[0]))
+    assert any(need.startswith(f"aiohttp>={oldest},") for need in project["dependencies"])
+    assert f"local oldest={oldest}.0 " in (ROOT / ".ci/run").read_text()
