@@ -19,6 +19,7 @@ from typing import Final, cast
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 from multidict import CIMultiDict
@@ -68,9 +69,9 @@ class _Held:
 
     __slots__ = ("connection", "idle_since", "made_at", "protocol", "transport")
 
-    def __init__(self, connection: aiohttp.connector.Connection, now: float) -> None:
-        protocol = connection.protocol
-        assert protocol is not None  # noqa: S101  (it was just connected)
+    def __init__(
+        self, connection: aiohttp.connector.Connection, protocol: ResponseHandler, now: float
+    ) -> None:
         self.connection = connection
         self.protocol = protocol
         self.transport = cast("asyncio.Transport", protocol.transport)
@@ -208,14 +209,14 @@ class LeanWire:
             raise aiohttp.ClientConnectionError
         self._connecting += 1
         try:
-            while True:
-                connection = await connector.connect(self._target(), traces=[], timeout=self._session.timeout)
-                held = _Held(connection, self._loop.time())
-                if not held.protocol.should_close:
-                    return held
-                connection.close()  # from the pool, and spoken on: see `_take`
+            connection = await connector.connect(self._target(), traces=[], timeout=self._session.timeout)
         finally:
             self._connecting -= 1
+        protocol = connection.protocol
+        if protocol is None or connection.closed or protocol.should_close:  # closed or spoken on already
+            connection.close()
+            raise aiohttp.ClientConnectionError
+        return _Held(connection, protocol, self._loop.time())
 
     def _target(self) -> aiohttp.ClientRequest:
         """Return what the connector wants; a new one each time, as it writes to the headers of a proxy."""

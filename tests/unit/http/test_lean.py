@@ -15,7 +15,6 @@ from permutive_worker.http import lean
 from permutive_worker.http.lean import LeanWire
 from permutive_worker.http.plain import open_session
 
-
 ROOT = Path(__file__).parents[3]
 
 
@@ -61,6 +60,33 @@ async def test_a_wire_takes_what_another_one_of_the_session_gives_up():
         first.close()
         assert (await second.send(post())).status == 200
         second.close()
+
+
+async def test_a_host_that_speaks_or_hangs_up_first_was_certainly_not_sent():
+    async def greet(reader, writer):
+        writer.write(b"220 mail.example\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with open_session(2, 5.0) as session:
+        (credentials,) = Keyring.of_key(KEY)
+        wire = LeanWire(session, url, credentials, timeout_seconds=5.0)
+        connect = session.connector.connect
+
+        async def connect_and_dawdle(*arguments, **options):
+            connection = await connect(*arguments, **options)
+            while not connection.closed:
+                await asyncio.sleep(0)
+            return connection
+
+        session.connector.connect = connect_and_dawdle
+        with pytest.raises(TransportError) as caught:
+            await wire.send(post())
+        wire.close()
+    server.close()
+    assert (caught.value.kind, caught.value.sent) == ("connect", False)
 
 
 async def test_closing_leaves_no_connection_behind():
