@@ -140,7 +140,7 @@ class LeanWire:
             if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
                 body, truncated = content.read_nowait(), False
             else:
-                body, truncated = await read_body(content)
+                body, truncated = await read_body(content, MAX_BODY_BYTES)
             if self._keep(held):
                 held = None
             return Response(message.code, message.headers, body, truncated)

@@ -149,7 +149,7 @@ class PlainWire:
             content = answer.content
             if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
                 return Response(answer.status, answer.headers, content.read_nowait())
-            body, truncated = await read_body(content)
+            body, truncated = await read_body(content, MAX_BODY_BYTES)
             if truncated:
                 answer.close()
             return Response(answer.status, answer.headers, body, truncated)
@@ -205,18 +205,19 @@ class PlainWire:
         writer.close()
 
 
-async def read_body(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
-    """Return the body, at most `MAX_BODY_BYTES` of it, and whether that is not all of it.
+async def read_body(content: aiohttp.StreamReader, max_bytes: int) -> tuple[bytes, bool]:
+    """Return the body, at most `max_bytes` of it, and whether that is not all of it.
 
     A status that was read decides, whatever happens to the body: this never raises for it.
     """
+    body = bytearray()
     try:
-        body = await content.readany()
-        while not content.at_eof() and len(body) < MAX_BODY_BYTES:
+        body += await content.readany()
+        while not content.at_eof() and len(body) < max_bytes:
             body += await content.readany()
     except (aiohttp.ClientError, OSError):
         return b"", True
-    return body[:MAX_BODY_BYTES], len(body) > MAX_BODY_BYTES or not content.at_eof()
+    return bytes(body[:max_bytes]), len(body) > max_bytes or not content.at_eof()
 
 
 def proxy_authorization(url: URL) -> dict[str, str]:
