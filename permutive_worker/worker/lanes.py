@@ -60,7 +60,7 @@ async def open_wires(
     finite: bool,
     give_up: Callable[[], bool],
 ) -> dict[str, Wire]:
-    """Return a wire of this kind for each workspace, on one session that `stack` closes, once the host was reached.
+    """Return a wire of this kind for each workspace, once the host was reached; `stack` closes them.
 
     Raises:
         UnreachableError: nobody answered within `http.timeout_seconds` (finite runs only).
