@@ -65,7 +65,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> asyncio.Task[Any]:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101  (a wire is awaited by a task)
         self._deadlines[task] = self._loop.time() + self._timeout_seconds
         if self._timer is None:
