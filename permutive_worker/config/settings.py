@@ -96,6 +96,11 @@ class Http(msgspec.Struct, frozen=True):
         bool, setting("Allow plain http to another machine, where the key can be read by others.")
     ] = False
 
+    wire: Annotated[
+        Literal["auto", "lean", "plain"],
+        setting("How requests are sent; auto is lean where it is known good, else plain."),
+    ] = "auto"
+
     def __post_init__(self) -> None:
         """Drop the slash at the end of the URL: paths begin with theirs."""
         if isinstance(self.base_url, str):

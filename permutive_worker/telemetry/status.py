@@ -67,6 +67,8 @@ class Status(msgspec.Struct, frozen=True):
     input_size_bytes: int | None
     total: int | None  # lines, estimated until the input was read to its end
     held: int = 0  # lines that were read and wait for room in a backlog
+    wire: str | None = None  # lean or plain; None before it is chosen, or where one was given
+    wire_fallback: str | None = None  # why the lean one is not used, though it might have been
 
     @property
     def pending(self) -> dict[str, int]:

@@ -36,7 +36,7 @@ from permutive_worker.telemetry.progress import estimate_total, progress, summar
 from permutive_worker.telemetry.status import Status
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
 from permutive_worker.worker.inputs import open_source, remembered_by
-from permutive_worker.worker.lanes import new_lane, open_wires, policy
+from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
 from permutive_worker.worker.outputs import file_writers
 
 KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
@@ -95,6 +95,7 @@ class Worker:
         self._checkpoints: CheckpointClock | None = None
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
+        self._wire_choice: WireChoice | None = None
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -208,8 +209,10 @@ class Worker:
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
+        self._wire_choice = await choose_wire(self.settings.http.wire)
         return await open_wires(
             stack,
+            self._wire_choice.kind,
             self.settings,
             credentials,
             finite=self._source.finite,
@@ -359,6 +362,8 @@ class Worker:
             input_position_bytes=self._source.bytes_read(),
             input_size_bytes=self._source.bytes_total(),
             total=self._total_lines(),
+            wire=self._wire_choice.kind if self._wire_choice is not None else None,
+            wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
         )
 
     def summary(self) -> Summary:
