@@ -6,6 +6,7 @@ client pass the same gate.
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from permutive_worker.control.breaker import Breaker
@@ -35,6 +36,8 @@ class Gate:
         self.in_flight = 0
         self.limiter = limiter
         self.pace = pace or Pace()
+        # Where several wait at one gate (a lane and a client, say), each hears here of what the others change.
+        self.watchers: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}/{self.places.limit} {self.halt!r} {self.breaker!r}>"
@@ -75,6 +78,7 @@ class Gate:
         self.in_flight -= 1
         self.halt.gave_up()
         self.breaker.gave_up()
+        self._tell()
 
     def delivered(self, sent_at: float, now: float) -> None:
         """The attempt that was sent at `sent_at` was taken: the API is up and the key is good."""
@@ -82,6 +86,7 @@ class Gate:
         if self.halt.since is not None:
             self.halt.accepted(sent_at)
         self._answered(sent_at, now)
+        self._tell()
 
     def heard(self, verdict: Verdict, sent_at: float, now: float) -> None:
         """The attempt that was sent at `sent_at` did not deliver: what its answer says of the API."""
@@ -98,6 +103,11 @@ class Gate:
             self._answered(sent_at, now)
         else:
             self.breaker.failed(now)
+        self._tell()
+
+    def _tell(self) -> None:
+        for wake in self.watchers:
+            wake()
 
     def _answered(self, sent_at: float, now: float) -> None:
         if self.breaker.is_open:

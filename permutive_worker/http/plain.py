@@ -7,6 +7,7 @@ handed to the next request on it. Idle connections are dropped after 10 s to mak
 import asyncio
 import base64
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -94,8 +95,13 @@ class PlainWire:
         *,
         timeout_seconds: float,
         proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        """The key is looked up for each attempt, so a replaced one is used at once."""
+        """The key is looked up for each attempt, so a replaced one is used at once.
+
+        `headers` go beside our own, or replace them; of an answer `max_body_bytes` are read.
+        """
         self._session = session
         self._base = URL(base_url)
         self._credentials = credentials
@@ -107,6 +113,8 @@ class PlainWire:
                 "User-Agent": f"permutive-worker/{__version__}",
             }
         )
+        self._headers.update(headers or {})
+        self._max_body_bytes = max_body_bytes
         self._deadlines = Deadlines(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._urls: dict[str, URL] = {}
@@ -139,9 +147,9 @@ class PlainWire:
                 **self._proxy_options,
             )
             content = answer.content
-            if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
+            if content.is_eof() and content.total_bytes <= self._max_body_bytes:  # it came with the head
                 return Response(answer.status, answer.headers, content.read_nowait())
-            body, truncated = await _read_body(answer)
+            body, truncated = await _read_body(answer, self._max_body_bytes)
             return Response(answer.status, answer.headers, body, truncated)
         except asyncio.CancelledError:
             if answer is not None:
@@ -193,20 +201,21 @@ class PlainWire:
         writer.close()
 
 
-async def _read_body(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+async def _read_body(answer: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
     """The body and whether it broke off; a status that was read decides, whatever happens to the body."""
     content = answer.content
+    body = bytearray()
     try:
-        body = await content.readany()
-        while not content.at_eof() and len(body) < MAX_BODY_BYTES:
+        body += await content.readany()
+        while not content.at_eof() and len(body) < max_bytes:
             body += await content.readany()
     except (aiohttp.ClientError, OSError):
         answer.close()
         return b"", True
-    if content.at_eof() and len(body) <= MAX_BODY_BYTES:
-        return body, False
+    if content.at_eof() and len(body) <= max_bytes:
+        return bytes(body), False
     answer.close()
-    return body[:MAX_BODY_BYTES], True
+    return bytes(body[:max_bytes]), True
 
 
 def _proxy_authorization(url: URL) -> dict[str, str]:
