@@ -1,0 +1,74 @@
+"""Where the calls of a client wait for their turn at a gate, which a worker's lane may share."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from permutive_worker.http.gate import NEEDS_LEASE, Gate
+
+
+class Closed(Exception):  # noqa: N818  (it is no fault, it is what the gate says)
+    """The gate stays closed for longer than a call may wait; nothing was sent.
+
+    Attributes:
+        why: "paused" (the API asks to wait), or what the halt says: "key_refused" …
+        seconds: until it is worth asking again.
+    """
+
+    def __init__(self, why: str, seconds: float) -> None:
+        super().__init__(why)
+        self.why = why
+        self.seconds = seconds
+
+
+class Turnstile:
+    """One line for all the calls at one gate, first come, first served."""
+
+    def __init__(self, gate: Gate, now: Callable[[], float]) -> None:
+        self.gate = gate
+        self._now = now
+        self._line = asyncio.Lock()  # FIFO: who waits longest is the leader
+        self._alarm: asyncio.Future[None] | None = None
+        gate.watchers.append(self._wake)
+
+    def close(self) -> None:
+        """Hear no more of the gate."""
+        self.gate.watchers.remove(self._wake)
+
+    async def enter(self, longest_wait_seconds: float) -> None:
+        """Return when an attempt may start; it has entered the gate. Cancellation: safe.
+
+        Raises:
+            Closed: the key was refused, or the API asked to wait for longer than that.
+        """
+        async with self._line:
+            while seconds := self._closed_seconds(longest_wait_seconds):
+                await self._wait(seconds)
+            self.gate.enter()
+
+    def _closed_seconds(self, longest_wait_seconds: float) -> float:
+        now, gate = self._now(), self.gate
+        if 0 < (refused := gate.halt.closed_seconds(now)) < math.inf:
+            raise Closed(gate.halt.why, refused)
+        if (pause := gate.paused_until - now) > longest_wait_seconds:
+            raise Closed("paused", pause)
+        return gate.closed_seconds(now) or gate.permit_seconds(now)
+
+    async def _wait(self, seconds: float) -> None:
+        limiter = self.gate.limiter
+        if seconds == NEEDS_LEASE and limiter is not None:
+            await limiter.lease()
+            return
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.create_future()
+        timer = loop.call_later(seconds, self._wake) if seconds < math.inf else None
+        try:
+            await self._alarm
+        finally:
+            self._alarm = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._alarm is not None and not self._alarm.done():
+            self._alarm.set_result(None)
