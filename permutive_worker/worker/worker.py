@@ -24,6 +24,7 @@ from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import WorkerError
+from permutive_worker.http.gate import Gate
 from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
@@ -50,7 +51,8 @@ class Worker:
         *,
         source: Source | None = None,
         writers: Mapping[End, OutcomeWriter] | None = None,
-        wire: Wire | None = None,
+        wire: Wire | Mapping[str, Wire] | None = None,
+        gates: Mapping[str, Gate] | None = None,
         destination: Destination | None = None,
         keyring: Keyring | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -64,7 +66,8 @@ class Worker:
             inputs: `-` (stdin), or files, globs and directories.
             source: instead of inputs.
             writers: instead of the files of `settings.output`; an end without a writer settles at once.
-            wire: instead of HTTP to `settings.http.base_url`; then no host is tried.
+            wire: instead of HTTP to `settings.http.base_url`, also one for each workspace; then no host is tried.
+            gates: by workspace, that a client passes as well; `settings.rate_limit` does not bear on them.
             destination: instead of Permutive's.
             keyring: instead of the keys the environment names.
             on_progress: called in the loop after each group of outcomes (50 times a second at most).
@@ -86,6 +89,7 @@ class Worker:
         self.writers = dict(writers) if writers is not None else self._file_writers()
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
+        self._gates = gates or {}
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -171,7 +175,7 @@ class Worker:
         senders = [
             (lane, self._sender(lane, wire))
             for lane, wire in (
-                (self._new_lane(key, len(credentials)), wires[key.name]) for key in credentials
+                (self._new_lane(stack, key, len(credentials)), wires[key.name]) for key in credentials
             )
         ]
         self._pipeline = Pipeline(
@@ -188,6 +192,8 @@ class Worker:
         return self._pipeline
 
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
+        if isinstance(self._wire, Mapping):
+            return dict(self._wire)
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
         stopped = self.stopping
@@ -195,9 +201,12 @@ class Worker:
             stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
         )
 
-    def _new_lane(self, key: Credentials, lanes: int) -> Lane:
-        now = self._clock.monotonic
-        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now)
+    def _new_lane(self, stack: AsyncExitStack, key: Credentials, lanes: int) -> Lane:
+        now, gate = self._clock.monotonic, self._gates.get(key.name)
+        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, gate)
+        if gate is not None:
+            gate.watchers.append(lane.wake)
+            stack.callback(gate.watchers.remove, lane.wake)
         self._lanes[key.name] = lane
         return lane
 
