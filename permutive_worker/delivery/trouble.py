@@ -79,7 +79,7 @@ class Trouble:
 
 
 def _is_trying(lane: Lane) -> bool:
-    return not lane.gate.halt.halted and bool(lane.gate.in_flight or len(lane.backlog))
+    return not lane.gate.halt.halted and bool(lane.gate.jobs_in_flight or len(lane.backlog))
 
 
 def _refusal(verdict: Verdict) -> WorkerError:

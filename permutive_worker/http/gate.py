@@ -36,8 +36,10 @@ class Gate:
         self.in_flight = 0
         self.limiter = limiter
         self.pace = pace or Pace()
-        # Where several wait at one gate (a lane and a client, say), each hears here of what the others change.
-        self.watchers: list[Callable[[], None]] = []
+        # Where a client's calls pass the gate of a lane as well:
+        self.watchers: list[Callable[[], None]] = []  # who waits here hears of what the others change
+        self.claimed = False  # by a call that waited in vain; the next turn is its own
+        self.guests = 0  # calls in flight
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}/{self.places.limit} {self.halt!r} {self.breaker!r}>"
@@ -50,8 +52,8 @@ class Gate:
             return seconds  # the API is down: a pause or a place would not help
         if self.paused_until > now:
             return self.paused_until - now  # the API said when
-        if self.in_flight >= self.places.limit:
-            return math.inf  # somebody lands and wakes us
+        if self.in_flight >= self.places.limit or self.claimed:
+            return math.inf  # somebody lands, or takes the turn, and wakes us
         return 0.0
 
     def permit_seconds(self, now: float) -> float:
@@ -78,7 +80,7 @@ class Gate:
         self.in_flight -= 1
         self.halt.gave_up()
         self.breaker.gave_up()
-        self._tell()
+        self.tell()
 
     def delivered(self, sent_at: float, now: float) -> None:
         """The attempt that was sent at `sent_at` was taken: the API is up and the key is good."""
@@ -86,7 +88,7 @@ class Gate:
         if self.halt.since is not None:
             self.halt.accepted(sent_at)
         self._answered(sent_at, now)
-        self._tell()
+        self.tell()
 
     def heard(self, verdict: Verdict, sent_at: float, now: float) -> None:
         """The attempt that was sent at `sent_at` did not deliver: what its answer says of the API."""
@@ -103,9 +105,10 @@ class Gate:
             self._answered(sent_at, now)
         else:
             self.breaker.failed(now)
-        self._tell()
+        self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake all who wait at this gate."""
         for wake in self.watchers:
             wake()
 
@@ -127,6 +130,11 @@ class Gate:
         self.paused_until = max(self.paused_until, until)
         if self.limiter is not None:
             self.limiter.drop()
+
+    @property
+    def jobs_in_flight(self) -> int:
+        """Attempts of the lane, without those of a client that shares the gate."""
+        return self.in_flight - self.guests
 
     @property
     def is_moving(self) -> bool:

@@ -18,7 +18,6 @@ from permutive_worker.errors import (
     RateLimitError,
     TransportError,
 )
-from permutive_worker.http.gate import Gate
 from permutive_worker.model import Action, Response, Verdict
 from permutive_worker.permutive.call import Call, api_of
 from permutive_worker.permutive.meaning import (
@@ -31,7 +30,7 @@ from permutive_worker.permutive.meaning import (
     wait_seconds,
 )
 from permutive_worker.permutive.pool import Pool
-from permutive_worker.permutive.turnstile import Closed
+from permutive_worker.permutive.turnstile import Closed, Turnstile
 
 T = TypeVar("T")
 
@@ -92,7 +91,7 @@ class Caller:
             if verdict.action is Action.HALT:
                 if not self._has_another(key):
                     raise error
-            elif attempt >= self.options.max_attempts or not may_repeat(verdict, repeatable=repeatable):
+            elif not self._again(verdict, attempt, repeatable=repeatable):
                 raise error
             else:
                 await asyncio.sleep(wait_seconds(verdict, attempt, BACKOFF, self._dice()))
@@ -115,6 +114,12 @@ class Caller:
             response=scrubbed(response, self.pool.keyring.scrub),
         )
 
+    def _again(self, verdict: Verdict, attempt: int, *, repeatable: bool) -> bool:
+        options = self.options
+        if attempt >= options.max_attempts or not may_repeat(verdict, repeatable=repeatable):
+            return False
+        return (verdict.retry_after_seconds or 0.0) <= options.longest_wait_seconds
+
     def _has_another(self, refused_key: str) -> bool:
         """Look at the key file again: only a new key is worth another attempt."""
         self.credentials.refresh()
@@ -124,32 +129,32 @@ class Caller:
         pool, base_url = self.pool, self._base_url(call)
         now = pool.clock.monotonic
         wire = pool.wire(self.credentials, self.options.timeout_seconds)
-        gate = await self._enter(call, attempt - 1)
+        turnstile = await self._enter(call, attempt - 1)
         sent_at = now()
         try:
             response = await wire.send(call.request)
         except TransportError as error:
             verdict = verdict_of_silence(error)
-            gate.heard(verdict, sent_at, now())
+            turnstile.heard(verdict, sent_at, now())
             return _Failure(error_of_silence(call, base_url, error, attempt), verdict)
         except BaseException:
-            gate.leave()
+            turnstile.leave()
             raise
         if 200 <= response.status < 300:
-            gate.delivered(sent_at, now())
+            turnstile.delivered(sent_at, now())
             return response
         verdict = verdict_of(response.status, retry_after_seconds(response.headers, pool.clock.utc_now()))
-        gate.heard(verdict, sent_at, now())
+        turnstile.heard(verdict, sent_at, now())
         scrub = pool.keyring.scrub
         return _Failure(error_of_answer(call, base_url, response, verdict, attempt, scrub), verdict)
 
-    async def _enter(self, call: Call, attempts: int) -> Gate:
+    async def _enter(self, call: Call, attempts: int) -> Turnstile:
         turnstile = self.pool.turnstile(self.credentials)
         try:
             await turnstile.enter(self.options.longest_wait_seconds)
         except Closed as closed:
             raise self._not_sent(call, closed, attempts) from None
-        return turnstile.gate
+        return turnstile
 
     def _not_sent(self, call: Call, closed: Closed, attempts: int) -> ApiError:
         url = self._base_url(call).rstrip("/") + call.shown_path

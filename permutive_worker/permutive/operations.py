@@ -2,45 +2,44 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from permutive_worker.control.batches import split_by_key
-from permutive_worker.errors import ApiError
+from permutive_worker.errors import ApiError, InvalidRequestError
 from permutive_worker.permutive.arguments import job_of
 from permutive_worker.permutive.models import Segment
 
 OPERATIONS_PER_REQUEST: Final = 5_000
 
 
-class CreateSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """Create a segment; None is not sent."""
+class Operation(msgspec.Struct, frozen=True):
+    """What all operations have: the code of their segment. Use one of the classes below."""
 
     code: str
+
+
+class CreateSegment(Operation, frozen=True, kw_only=True):
+    """Create a segment; None is not sent."""
+
     name: str
     description: str | None = None
     cpm: float | None = None
     categories: Sequence[str] | None = None
 
 
-class UpdateSegment(msgspec.Struct, frozen=True, kw_only=True):
+class UpdateSegment(Operation, frozen=True, kw_only=True):
     """Change the segment with this code; None is not sent, so it stays."""
 
-    code: str
     name: str | None = None
     description: str | None = None
     cpm: float | None = None
     categories: Sequence[str] | None = None
 
 
-class DeleteSegment(msgspec.Struct, frozen=True):
+class DeleteSegment(Operation, frozen=True):
     """Delete the segment with this code."""
-
-    code: str
-
-
-Operation: TypeAlias = CreateSegment | UpdateSegment | DeleteSegment
 
 
 class OperationState(StrEnum):
@@ -87,6 +86,7 @@ def wire_form(import_id: str, operation: Operation) -> dict[str, Any]:
         case DeleteSegment():
             _body("segment.delete", import_id, operation)
             return {"operation": "Delete", "code": operation.code}
+    raise InvalidRequestError(f"operations: {type(operation).__name__} is none")
 
 
 def _body(kind: str, import_id: str, operation: Operation) -> msgspec.Raw:

@@ -36,7 +36,9 @@ async def start(
     stdin=asyncio.subprocess.DEVNULL,
     stdout=asyncio.subprocess.PIPE,
 ):
-    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    environ = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
+    }
     environ |= {"PERMUTIVE_API_KEY": KEY} if env is None else env
     return await asyncio.create_subprocess_exec(
         sys.executable,

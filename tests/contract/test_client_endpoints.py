@@ -1,0 +1,232 @@
+"""Every endpoint of the client against the imitation of the API, over a socket."""
+
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+import permutive_worker.permutive as api
+from permutive_worker.permutive import (
+    Alias,
+    CreateSegment,
+    DeleteSegment,
+    Event,
+    OperationState,
+    PermutiveClient,
+    UpdateSegment,
+)
+from permutive_worker.sandbox.app import Sandbox
+from permutive_worker.sandbox.options import SandboxOptions
+
+KEY = "f9975143-2d88-46dc-9247-1fb6c790e1cc"
+TIME = "2025-07-01T15:39:11.594Z"
+
+
+@asynccontextmanager
+async def client(**options):
+    async with (
+        Sandbox(SandboxOptions(strict_ids=True, **options)) as sandbox,
+        PermutiveClient(api_key=KEY, base_url=sandbox.url) as permutive,
+    ):
+        permutive.sandbox = sandbox
+        yield permutive
+
+
+async def test_users():
+    async with client() as permutive:
+        user = await permutive.users.create()
+        other = await permutive.users.create()
+
+        assert await permutive.identify(user, aliases=[Alias("1", "appnexus"), Alias("2", "pxid")]) == user
+        assert await permutive.users.identify(other, [Alias("1", "appnexus", 0)]) == user  # the resolved one
+        assert await permutive.users.identify(other, []) == other
+        aliases = await permutive.users.aliases(user)
+
+    assert {(alias.tag, alias.id, alias.permutive_id) for alias in aliases} == {
+        ("appnexus", "1", user),
+        ("pxid", "2", user),
+    }
+
+
+async def test_segmentation():
+    async with client() as permutive:
+        user = await permutive.users.create()
+        events = [Event("Pageview", TIME, {"n": number}) for number in range(23)]
+
+        member = await permutive.segment(user, events=events, activations=True)
+        by_alias = await permutive.segment(alias=Alias("1", "appnexus"), events=[Event("Other", TIME)])
+        by_aliases = await permutive.segment(aliases=[Alias("1", "appnexus", 0)], events=events[:1])
+        stateless = await permutive.segmentation.stateless(
+            user, events=events[:1], state={"cohorts": ["77777"]}
+        )
+
+        assert permutive.sandbox.summary()["by_endpoint"]["segmentation"] == 5
+    assert member.user_id == user
+    assert member.activations["gam"] == member.cohorts
+    assert len(member.cohorts) == 1
+    assert by_alias.user_id == by_aliases.user_id != user
+    assert len(by_aliases.cohorts) == 2
+    assert set(stateless.state["cohorts"]) == {"77777", *member.cohorts}
+
+
+async def test_events():
+    async with client() as permutive:
+        user = await permutive.users.create()
+
+        brief = await permutive.events.send("Pageview", user_id=user, properties={"yes": True})
+        rich = await permutive.events.send(
+            "Pageview", aliases=[Alias("1", "t")], segments=[1], cohorts=["2"], enrich=True
+        )
+
+    assert (brief.user_id, brief.name) == (user, None)
+    assert brief.time is not None
+    assert (rich.name, rich.cohorts, rich.segments) == ("Pageview", ["2"], [1])
+
+
+async def test_context():
+    async with client() as permutive:
+        found = await permutive.context.segment("https://example.com/", {"title": "T"})
+
+    assert len(found.cohorts) == 1
+    assert found.contextual_data == {}
+
+
+async def test_cohorts():
+    query = {"event": "Pageview", "frequency": {"greater_than_or_equal_to": 2}}
+    async with client() as permutive:
+        cohorts = permutive.cohorts
+        vip = await cohorts.create(
+            name="VIP", query=query, description="d", tags=["a"], segment_type="real_time"
+        )
+
+        assert await cohorts.get(vip.id) == vip
+        assert await cohorts.get_by_name("VIP") == vip
+        assert await cohorts.get_by_code(vip.code) == await cohorts.get_by_code(str(vip.code)) == vip
+        assert await cohorts.get_by_name("nobody") is None
+        assert len(await cohorts.list().collect()) == 3
+        everywhere = await cohorts.list(include_child_workspaces=True, include_details=True).collect()
+        assert len(everywhere) == 4
+        assert all(cohort.query for cohort in everywhere)
+
+        changed = await cohorts.update(vip.id, name="V", query={}, tags=[], state="Disabled")
+        assert (changed.name, changed.query, changed.tags, changed.state) == ("V", {}, [], "Disabled")
+        assert changed.description == "d"
+        assert (await cohorts.update(vip.id, description=None)).description is None
+
+        with pytest.raises(api.ConflictError):
+            await cohorts.create(name="again", query={}, id=vip.id)
+        assert await cohorts.delete(vip.id) is None
+        with pytest.raises(api.NotFoundError) as failure:
+            await cohorts.get(vip.id)
+
+    assert (vip.query, vip.tags, vip.segment_type) == (query, ["a"], "real_time")
+    assert failure.value.code == 3000
+    assert failure.value.request_id
+
+
+async def test_imports():
+    async with client() as permutive:
+        imports = await permutive.imports.list().collect()
+
+        assert await permutive.imports.get(imports[1].id) == imports[1]
+        with pytest.raises(api.NotFoundError):
+            await permutive.imports.get("nope")
+
+    assert imports[0].source.state == {"type": "active"}
+    assert imports[0].inheritance["relation"] == "ancestor"
+
+
+async def test_segments():
+    async with client(page_size=2) as permutive:
+        segments = permutive.segments
+        home = (await anext(permutive.imports.list())).id
+
+        assert [segment.code async for segment in segments.list(home)] == ["1234", "1235", "1236"]
+        cars = await segments.create(
+            home, code="a/b c", name="Cars", description="d", cpm=2.5, categories=["x"]
+        )
+        assert await segments.get(home, cars.id) == await segments.get_by_code(home, "a/b c") == cars
+        assert (cars.cpm, cars.categories, cars.import_id) == (2.5, ["x"], home)
+
+        vans = await segments.update(home, cars.id, name="Vans")
+        assert (vans.name, vans.cpm) == ("Vans", 2.5)  # the price stays
+        assert (await segments.update_by_code(home, "a/b c", cpm=3)).cpm == 3
+
+        deleted = await segments.delete_by_code(home, "a/b c")
+        assert deleted is not None
+        assert deleted.id == cars.id
+        (first, *_) = await segments.list(home).collect()
+        await segments.delete(home, first.id)
+        assert len(await segments.list(home).collect()) == 2
+
+
+async def test_batches_of_segments():
+    async with client() as permutive:
+        home = (await anext(permutive.imports.list())).id
+        operations = [
+            *(CreateSegment(code=f"c{number}", name="n", cpm=1) for number in range(5001)),
+            UpdateSegment(code="c0", name="renamed"),
+            DeleteSegment("c1"),
+            DeleteSegment("1234"),
+        ]
+
+        results = await permutive.segments.batch(home, operations)
+        left = await permutive.segments.list(home).collect()
+
+    assert {result.state for result in results} == {OperationState.CONFIRMED}
+    assert results[5001].segment.name == "renamed"
+    assert {"c0", "c5000", "1235"} <= set(left.by("code"))
+    assert not {"c1", "1234"} & set(left.by("code"))
+    assert len(left) == 5002
+
+
+async def test_refusals():
+    async with client(
+        api_keys=frozenset({"another"}), public_keys=frozenset({"public-key-1234"})
+    ) as permutive:
+        with pytest.raises(api.AuthenticationError) as refused:
+            await permutive.cohorts.list().collect()
+        async with PermutiveClient(api_key="public-key-1234", base_url=permutive.base_url) as public:
+            with pytest.raises(api.PermissionDeniedError):
+                await public.cohorts.list().collect()
+            assert await public.users.create()  # a refusal of one thing holds nothing else up
+
+    assert (refused.value.status, refused.value.code) == (401, 2005)
+
+
+async def test_faults_are_overcome_where_that_is_safe():
+    async with client(faults="500=0.2,reset=0.1", seed=3) as permutive:
+        patient = permutive.with_options(max_attempts=10)
+        user = "2008c38f-dece-4570-976d-87593ed001c3"
+        found = [await patient.identify(user, []) for _ in range(8)]
+
+    assert set(found) == {user}
+
+
+async def test_a_session_of_ones_own_stays_open():
+    async with Sandbox() as sandbox, aiohttp.ClientSession() as session:
+        headers = {"User-Agent": "mine/1", "X-Trace": "t"}
+        async with PermutiveClient(
+            api_key=KEY, base_url=sandbox.url, session=session, headers=headers
+        ) as permutive:
+            await permutive.users.create()
+
+        assert not session.closed
+
+
+async def test_a_client_closes_what_it_opened_and_can_be_used_again():
+    async with Sandbox() as sandbox:
+        permutive = PermutiveClient(api_key=KEY, base_url=sandbox.url)
+        for _ in range(2):
+            assert await permutive.with_options(timeout=2).users.create()
+            await permutive.close()
+            await permutive.close()
+
+
+async def test_one_connection_serves_call_after_call():
+    async with client() as permutive:
+        for _ in range(5):
+            await permutive.users.create()
+        connections = len(permutive.sandbox._connections)
+
+    assert connections == 1
