@@ -13,6 +13,7 @@ from permutive_worker.credentials import WORKSPACES, Credentials, Keyring, load_
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.http.address import base_url_fault, proxy_from_environment
 from permutive_worker.http.gate import Gate
+from permutive_worker.http.plain import MAX_BODY_BYTES
 from permutive_worker.limits.local import LocalLimiter
 from permutive_worker.permutive.call import DEFAULT_BASE_URL, ELSEWHERE, PREFIXES, Api
 from permutive_worker.permutive.caller import Caller, Options
@@ -161,9 +162,9 @@ class PermutiveClient:
         return self._caller.pool.base_urls["identity"]
 
     def wires(self) -> dict[str, Wire]:
-        """A wire for each workspace, by name, on the connections of this client. In a running loop only."""
+        """A wire for jobs of each workspace, by name, on the connections of this client. In a running loop only."""
         pool = self._caller.pool
-        return {key.name: pool.wire(key, self.timeout) for key in pool.keyring}
+        return {key.name: pool.wire(key, self.timeout, MAX_BODY_BYTES) for key in pool.keyring}
 
     def with_options(
         self,

@@ -47,7 +47,7 @@ class Pool:
         self._wire = wire
         self._proxy_of = proxy_of
         self._headers = headers
-        self._wires: dict[tuple[str, float], Wire] = {}
+        self._wires: dict[tuple[str, float, int], Wire] = {}
         self._turnstiles: dict[str, Turnstile] = {}
 
     def __repr__(self) -> str:
@@ -59,16 +59,18 @@ class Pool:
             self._turnstiles[name] = Turnstile(self.gates[name], self.clock.monotonic)
         return self._turnstiles[name]
 
-    def wire(self, credentials: Credentials, timeout_seconds: float) -> Wire:
+    def wire(
+        self, credentials: Credentials, timeout_seconds: float, max_body_bytes: int = MAX_ANSWER_BYTES
+    ) -> Wire:
         """Return the wire of one workspace. Must be called in a running loop."""
         if self._wire is not None:
             return self._wire
-        place = credentials.name, timeout_seconds
+        place = credentials.name, timeout_seconds, max_body_bytes
         if place not in self._wires:
-            self._wires[place] = self._new_wire(credentials, timeout_seconds)
+            self._wires[place] = self._new_wire(credentials, timeout_seconds, max_body_bytes)
         return self._wires[place]
 
-    def _new_wire(self, credentials: Credentials, timeout_seconds: float) -> Wire:
+    def _new_wire(self, credentials: Credentials, timeout_seconds: float, max_body_bytes: int) -> Wire:
         session = self._session or self._own_session(timeout_seconds)
 
         def plain(base_url: str) -> Wire:
@@ -79,7 +81,7 @@ class Pool:
                 timeout_seconds=timeout_seconds,
                 proxy=self._proxy_of(base_url),
                 headers=self._headers,
-                max_body_bytes=MAX_ANSWER_BYTES,
+                max_body_bytes=max_body_bytes,
             )
 
         by_url = {base_url: plain(base_url) for base_url in set(self.base_urls.values())}

@@ -1,10 +1,13 @@
 """Every endpoint of the client against the imitation of the API, over a socket."""
 
+import json
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from support.raw_server import OK, hang, raw_server
 
+import permutive_worker
 import permutive_worker.permutive as api
 from permutive_worker.permutive import (
     Alias,
@@ -230,3 +233,55 @@ async def test_one_connection_serves_call_after_call():
         connections = len(permutive.sandbox._connections)
 
     assert connections == 1
+
+
+@pytest.mark.parametrize("resource", ["users", "segmentation"])
+async def test_every_call_has_a_timeout(resource):
+    async with (
+        raw_server(hang) as server,
+        PermutiveClient(api_key=KEY, base_url=server.url, timeout=0.05, max_attempts=1) as permutive,
+    ):
+        with pytest.raises(api.ApiTimeoutError):
+            if resource == "users":
+                await permutive.identify("u", [])
+            else:
+                await permutive.segment("u", events=[Event("A", TIME)])
+
+
+async def test_each_api_may_be_elsewhere():
+    async with raw_server(OK) as here, raw_server(OK) as there:
+        urls = {"cohorts": f"{there.url}/prefix"}
+        async with PermutiveClient(api_key=KEY, base_url=here.url, base_urls=urls) as permutive:
+            with pytest.raises(api.DecodingError):
+                await permutive.users.create()
+            with pytest.raises(api.DecodingError) as failure:
+                await permutive.cohorts.get("i")
+
+    assert here.requests[0].startswith(b"POST /v2.0/users HTTP/1.1")
+    assert there.requests[0].startswith(f"GET /prefix/cohorts-api/v2/cohorts/i?k={KEY} HTTP/1.1".encode())
+    assert failure.value.url == f"{there.url}/prefix/cohorts-api/v2/cohorts/i"
+
+
+async def test_headers():
+    async with (
+        raw_server(OK) as server,
+        PermutiveClient(api_key=KEY, base_url=server.url, headers={"X-Trace": "t"}) as permutive,
+    ):
+        with pytest.raises(api.DecodingError):
+            await permutive.users.create()
+
+    head = server.requests[0].decode().lower()
+    assert f"user-agent: permutive-worker/{permutive_worker.__version__}" in head
+    assert "x-trace: t" in head
+    assert f"x-api-key: {KEY}" in head
+
+
+async def test_a_long_answer_is_read_whole():
+    cohorts = [{"id": str(number), "name": "n" * 200} for number in range(10_000)]
+    body = json.dumps(cohorts).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with (
+        raw_server(answer) as server,
+        PermutiveClient(api_key=KEY, base_url=server.url) as permutive,
+    ):
+        assert len(await permutive.cohorts.list().collect()) == 10_000

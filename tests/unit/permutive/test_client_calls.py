@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from itertools import pairwise
 
 import pytest
 from support.jump_loop import run_jumping
@@ -415,3 +416,38 @@ def test_two_clients_at_one_gate_wake_each_other():
 def test_what_a_client_cannot_be_made_of(given, error, told):
     with pytest.raises(error, match=told):
         PermutiveClient(**given)
+
+
+def test_throttles_without_a_hint_wait_longer_each_time():
+    async def waits():
+        loop, times = asyncio.get_running_loop(), []
+
+        def answer(_):
+            times.append(loop.time())
+            return answered(429)
+
+        permutive, _ = scripted(answer, max_attempts=5)
+        permutive._caller._dice = lambda: 0.999
+        permutive.cohorts._caller._dice = lambda: 0.999
+        with pytest.raises(api.RateLimitError):
+            await permutive.cohorts.get("i")
+        return [after - before for before, after in pairwise(times)]
+
+    waited = run_jumping(waits())
+    assert waited == sorted(waited)
+    assert waited[-1] > 6 * waited[0] > 0
+
+
+def test_only_the_key_is_taken_out_of_what_the_api_says():
+    message = f"bank=foo monkey=5 token=abc and {KEY}"
+    _, error = run_jumping(attempts_of("cohorts.get", answered(400, envelope(message=message))))
+
+    assert "bank=foo monkey=5 token=abc and [key]" in str(error)
+
+
+def test_the_client_logs_nothing(caplog):
+    caplog.set_level(0)
+    run_jumping(attempts_of("identify", answered(500), answered(429)))
+    run_jumping(attempts_of("users.aliases", answered(404)))
+
+    assert [record.name for record in caplog.records if record.name != "asyncio"] == []
