@@ -5,6 +5,7 @@ So there is one set of checks, and one form of every body.
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from permutive_worker.jobs.path import check_path_part
 from permutive_worker.model import Job
 
 _DECODER: Final = Decoder()
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")  # a price is no text
 
 
 def job_of(kind: str, **fields: Any) -> Job:
@@ -37,7 +39,7 @@ def encode(value: Any) -> bytes:
     """
     try:
         _refuse_nan(value)
-        return msgspec.json.encode(value)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError, RecursionError) as error:
         raise InvalidRequestError(f"the arguments are no JSON: {_fault(error)}") from None
 
@@ -64,7 +66,7 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_nan(value: Any) -> None:
     """The encoder would write null: that is something else."""
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
         raise ValueError("NaN and infinity are no numbers in JSON")
     if isinstance(value, Mapping):
         for one in value.values():

@@ -11,6 +11,7 @@ from permutive_worker.control.backoff import Backoff
 from permutive_worker.control.retry_after import retry_after_seconds
 from permutive_worker.credentials import Credentials
 from permutive_worker.errors import (
+    ApiConnectionError,
     ApiError,
     AuthenticationError,
     DecodingError,
@@ -163,6 +164,9 @@ class Caller:
             case "paused":
                 text = again.format("asks to wait")
                 return RateLimitError(text, url=url, attempts=attempts, retry_after=closed.seconds)
+            case "down":
+                text = f"{call.name} was not sent: the API does not answer"
+                return ApiConnectionError(text, url=url, attempts=attempts)
             case "key_refused":
                 return AuthenticationError(again.format("refused the key"), url=url, attempts=attempts)
         return ApiError(again.format(f"refused a request ({closed.why})"), url=url, attempts=attempts)

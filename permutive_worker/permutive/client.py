@@ -75,7 +75,7 @@ class PermutiveClient:
             allow_http: allow plain http to another machine than this, where others can read the key.
             timeout: seconds for one attempt.
             max_attempts: requests for one call at most, the first included; only what is safe is repeated.
-            max_retry_after: seconds a call waits if the API asks for it; longer, and it raises.
+            max_retry_after: seconds a call waits if the API asks for it, or does not answer; longer, and it raises.
             max_in_flight: requests under way at most, for each workspace.
             rate_per_second: of requests, for each workspace; 0: find the API's limit.
             proxy: instead of what the environment says.

@@ -12,7 +12,8 @@ class Closed(Exception):  # noqa: N818  (it is no fault, it is what the gate say
     """The gate stays closed for longer than a call may wait; nothing was sent.
 
     Attributes:
-        why: "paused" (the API asks to wait), or what the halt says: "key_refused" …
+        why: "paused" (the API asks to wait), "down" (it does not answer), or what the halt says:
+            "key_refused" …
         seconds: until it is worth asking again.
     """
 
@@ -35,6 +36,7 @@ class Turnstile:
         self._line = asyncio.Lock()  # FIFO: who waits longest is the leader
         self._alarm: asyncio.Future[None] | None = None
         self._claims = False  # whether the claim on the gate is ours
+        self._down_since = math.inf  # monotonic seconds: when the breaker was first seen open
         gate.watchers.append(self._wake)
 
     def close(self) -> None:
@@ -45,7 +47,7 @@ class Turnstile:
         """Return when an attempt may start; it has entered the gate. Cancellation: safe.
 
         Raises:
-            Closed: the key was refused, or the API asked to wait for longer than that.
+            Closed: the key was refused, or the API asked to wait, or did not answer, for longer than that.
         """
         async with self._line:
             try:
@@ -88,6 +90,12 @@ class Turnstile:
             raise Closed(gate.halt.why, refused)
         if (pause := gate.paused_until - now) > longest_wait_seconds:
             raise Closed("paused", pause)
+        if not gate.breaker.is_open:
+            self._down_since = math.inf
+        elif until_probe := gate.breaker.closed_seconds(now):
+            self._down_since = min(self._down_since, now)
+            if now - self._down_since > longest_wait_seconds:
+                raise Closed("down", until_probe)
         if self._claims:
             gate.claimed = False  # only for the question
         seconds = gate.closed_seconds(now) or gate.permit_seconds(now)

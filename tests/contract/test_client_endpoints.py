@@ -1,6 +1,7 @@
 """Every endpoint of the client against the imitation of the API, over a socket."""
 
 import json
+import re
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -285,3 +286,59 @@ async def test_a_long_answer_is_read_whole():
         PermutiveClient(api_key=KEY, base_url=server.url) as permutive,
     ):
         assert len(await permutive.cohorts.list().collect()) == 10_000
+
+
+async def test_a_proxy_is_used():
+    async with (
+        raw_server(OK) as proxy,
+        PermutiveClient(
+            api_key=KEY, base_url="http://api.invalid", allow_http=True, proxy=proxy.url
+        ) as permutive,
+    ):
+        with pytest.raises(api.DecodingError):
+            await permutive.users.create()
+
+    assert proxy.requests[0].startswith(b"POST http://api.invalid/v2.0/users HTTP/1.1")
+
+
+async def test_a_key_file_that_is_replaced_is_read_again(tmp_path, monkeypatch):
+    file = tmp_path / "key"
+    file.write_text("the-first-key-123")
+    monkeypatch.setenv("PERMUTIVE_API_KEY_FILE", str(file))
+    async with (
+        Sandbox(SandboxOptions(api_keys=frozenset({"the-first-key-123"}))) as sandbox,
+        PermutiveClient(base_url=sandbox.url) as permutive,
+    ):
+        assert await permutive.users.create()
+        sandbox.imitation.set_keys({"the-second-key-456"})
+        file.write_text("the-second-key-456")
+        assert await permutive.users.create()
+
+
+async def test_several_workspaces(tmp_path):
+    file = tmp_path / "workspaces.json"
+    names = {"Top": "o", "News": "n", "Sport": "s"}
+    file.write_text(
+        json.dumps(
+            [
+                {"name": name, "workspace_id": place, "organisation_id": "o", "api_key": f"key-of-{name}-1"}
+                for name, place in names.items()
+            ]
+        )
+    )
+    async with (
+        raw_server(OK) as server,
+        PermutiveClient(credentials=file, base_url=server.url) as permutive,
+    ):
+        for one in (permutive, permutive.in_workspace("News"), permutive.in_workspace("s")):
+            with pytest.raises(api.DecodingError):
+                await one.users.create()
+
+        assert permutive.workspace == permutive.workspaces.top_level() == permutive.workspaces.get("o")
+        assert permutive.workspace.is_top_level
+        assert [workspace.name for workspace in permutive.workspaces] == ["Top", "News", "Sport"]
+        assert [workspace.name for workspace in permutive.workspaces.children()] == ["News", "Sport"]
+        assert set(permutive.gates) == set(names)
+
+    keys = [re.search(rb"X-API-Key: (\S+)", request)[1].decode() for request in server.requests]
+    assert keys == ["key-of-Top-1", "key-of-News-1", "key-of-Sport-1"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -451,3 +452,26 @@ def test_the_client_logs_nothing(caplog):
     run_jumping(attempts_of("users.aliases", answered(404)))
 
     assert [record.name for record in caplog.records if record.name != "asyncio"] == []
+
+
+def test_an_api_that_is_down_does_not_hold_calls_for_ever():
+    async def calls():
+        permutive, wire = scripted(REFUSED_CONNECTION)
+        failures = await asyncio.gather(
+            *(permutive.cohorts.get("i") for _ in range(200)), return_exceptions=True
+        )
+        return failures, len(wire.requests), asyncio.get_running_loop().time()
+
+    failures, sent, seconds = run_jumping(calls())
+    assert {type(failure) for failure in failures} == {api.ApiConnectionError}
+    assert sent < 100  # the breaker opens: single probes from then on
+    assert 55 < seconds < 120
+
+
+def test_numbers_stay_numbers():
+    async def sent():
+        permutive, wire = scripted(answered(200, MEMBER))
+        await permutive.segment("u", events=[Event("A", EVENT.time, {"price": Decimal("1.10"), "n": 2**70})])
+        return wire.requests[0].body
+
+    assert b'{"price":1.10,"n":1180591620717411303424}' in run_jumping(sent())
