@@ -38,7 +38,9 @@ def event(**fields: object) -> str:
 
 
 def test_the_kinds():
-    resources = [f"{what}.{verb}" for what in ("cohort", "segment") for verb in ("create", "update", "delete")]
+    resources = [
+        f"{what}.{verb}" for what in ("cohort", "segment") for verb in ("create", "update", "delete")
+    ]
 
     assert ("identify", "segmentation", "event", *resources) == KINDS
 

@@ -94,7 +94,11 @@ def test_lines_about_two_things_need_not():
             "name: missing; an update needs name, description, cpm or categories",
         ),
         ("segment.update", {"import_id": "m", "name": "n"}, "code: expected exactly one of code, id"),
-        ("segment.delete", {"import_id": "m", "code": "c", "id": "i"}, "code: expected exactly one of code, id"),
+        (
+            "segment.delete",
+            {"import_id": "m", "code": "c", "id": "i"},
+            "code: expected exactly one of code, id",
+        ),
         ("segment.delete", {"import_id": "m", "code": "."}, "code: . and .. cannot stand in a path"),
     ],
 )
