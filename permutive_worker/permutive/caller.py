@@ -123,7 +123,8 @@ class Caller:
 
     def _has_another(self, refused_key: str) -> bool:
         """Look at the key file again: only a new key is worth another attempt."""
-        self.credentials.refresh()
+        if self.credentials.refresh():
+            self.pool.turnstile(self.credentials).key_changed()
         return self.credentials.key != refused_key
 
     async def _attempt(self, call: Call, attempt: int) -> Response | _Failure:

@@ -61,6 +61,11 @@ class Turnstile:
             finally:
                 self._claim(False)
 
+    def key_changed(self) -> None:
+        """There is a new key: a halt for the old one is over."""
+        self._gate.halt.accepted(math.inf)
+        self._gate.tell()
+
     def delivered(self, sent_at: float, now: float) -> None:
         """As `Gate.delivered`, for an attempt that entered here."""
         self._gate.guests -= 1

@@ -199,6 +199,25 @@ def test_a_key_that_was_replaced_is_taken_up_within_the_call():
     assert "new-key-0123456789" in run_jumping(call())
 
 
+def test_a_key_that_is_replaced_after_a_refusal_is_taken_up_at_once():
+    async def calls():
+        keys = ["old-key-0123456789"]
+        credentials = Credentials(keys[0], scrubber := Scrubber(), reread=lambda: keys[0])
+
+        def answer(_):
+            return answered(200, COHORT) if credentials.key.startswith("new") else answered(401)
+
+        permutive, wire = scripted(answer, credentials=Keyring([credentials], scrubber))
+        with pytest.raises(api.AuthenticationError):
+            await permutive.cohorts.get("i")
+        keys[0] = "new-key-0123456789"
+        await permutive.cohorts.get("i")  # a probe with the old key, then with the new one
+        return len(wire.requests), asyncio.get_running_loop().time()
+
+    sent, seconds = run_jumping(calls())
+    assert (sent, seconds) == (3, 0)
+
+
 @pytest.mark.parametrize(
     ("status", "name", "alias"),
     [
