@@ -5,11 +5,13 @@
     429                             throttled
     503 that says how long          throttled
     408, 425, other 5xx, 1xx        retry       500, 502, 504
-    401, 403, 3xx, 404 *            halt
+    401                             halt
+    403, 3xx, 404 *                 halt, of the job's kind
     501, 505, other 4xx             reject
 
-* on a path without an id in it: not the job is wrong, the base URL is. Ambiguous: the API may have taken
-the request all the same.
+* on a path without an id in it: not the job is wrong, the base URL is; a kind has a path of its own. Redirects
+are never followed, and where they lead to is not looked at: it may echo the key. Ambiguous: the API may have
+taken the request all the same.
 """
 
 from collections.abc import Callable
@@ -60,6 +62,7 @@ class PermutiveDestination:
             retry_after_seconds=hint,
             ambiguous=action is Action.RETRY and status in _AMBIGUOUS,
             error=error_detail(response, self._scrub),
+            of_kind=action is Action.HALT and status != 401,
         )
 
     def _classify(self, status: int, path: str, hint: float | None) -> tuple[Action, str]:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from permutive_worker.control.backoff import Backoff
+from permutive_worker.control.halt import Halt
 from permutive_worker.control.retry_after import retry_after_seconds
 from permutive_worker.credentials import Credentials
 from permutive_worker.errors import (
@@ -131,32 +132,31 @@ class Caller:
         pool, base_url = self.pool, self._base_url(call)
         now = pool.clock.monotonic
         wire = pool.wire(self.credentials, self.options.timeout_seconds)
-        turnstile = await self._enter(call, attempt - 1)
+        turnstile = pool.turnstile(self.credentials)
+        probe = await self._enter(turnstile, call, attempt - 1)
         sent_at = now()
         try:
             response = await wire.send(call.request)
         except TransportError as error:
             verdict = verdict_of_silence(error)
-            turnstile.heard(verdict, sent_at, now())
+            turnstile.heard(verdict, sent_at, now(), probe)
             return _Failure(error_of_silence(call, base_url, error, attempt), verdict)
         except BaseException:
-            turnstile.leave()
+            turnstile.leave(sent_at, now(), probe)
             raise
         if 200 <= response.status < 300:
-            turnstile.delivered(sent_at, now())
+            turnstile.delivered(sent_at, now(), probe)
             return response
         verdict = verdict_of(response.status, retry_after_seconds(response.headers, pool.clock.utc_now()))
-        turnstile.heard(verdict, sent_at, now())
+        turnstile.heard(verdict, sent_at, now(), probe)
         scrub = pool.keyring.scrub
         return _Failure(error_of_answer(call, base_url, response, verdict, attempt, scrub), verdict)
 
-    async def _enter(self, call: Call, attempts: int) -> Turnstile:
-        turnstile = self.pool.turnstile(self.credentials)
+    async def _enter(self, turnstile: Turnstile, call: Call, attempts: int) -> Halt | None:
         try:
-            await turnstile.enter(self.options.longest_wait_seconds)
+            return await turnstile.enter(self.options.longest_wait_seconds)
         except Closed as closed:
             raise self._not_sent(call, closed, attempts) from None
-        return turnstile
 
     def _not_sent(self, call: Call, closed: Closed, attempts: int) -> ApiError:
         url = self._base_url(call).rstrip("/") + call.shown_path
@@ -168,9 +168,7 @@ class Caller:
             case "down":
                 text = f"{call.name} was not sent: the API does not answer"
                 return ApiConnectionError(text, url=url, attempts=attempts)
-            case "key_refused":
-                return AuthenticationError(again.format("refused the key"), url=url, attempts=attempts)
-        return ApiError(again.format(f"refused a request ({closed.why})"), url=url, attempts=attempts)
+        return AuthenticationError(again.format("refused the key"), url=url, attempts=attempts)
 
     def _base_url(self, call: Call) -> str:
         return self.pool.base_urls[api_of(call.request.path)]

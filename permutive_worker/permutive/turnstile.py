@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from permutive_worker.control.halt import Halt
 from permutive_worker.http.gate import NEEDS_LEASE, Gate
 from permutive_worker.model import Verdict
 
@@ -12,8 +13,7 @@ class Closed(Exception):  # noqa: N818  (it is no fault, it is what the gate say
     """The gate stays closed for longer than a call may wait; nothing was sent.
 
     Attributes:
-        why: "paused" (the API asks to wait), "down" (it does not answer), or what the halt says:
-            "key_refused" …
+        why: "paused" (the API asks to wait), "down" (it does not answer), "refused" (the key).
         seconds: until it is worth asking again.
     """
 
@@ -43,8 +43,11 @@ class Turnstile:
         """Hear no more of the gate."""
         self._gate.watchers.remove(self._wake)
 
-    async def enter(self, longest_wait_seconds: float) -> None:
+    async def enter(self, longest_wait_seconds: float) -> Halt | None:
         """Return when an attempt may start; it has entered the gate. Cancellation: safe.
+
+        Returns:
+            The halt that the attempt probes, to be given back with what came of it.
 
         Raises:
             Closed: the key was refused, or the API asked to wait, or did not answer, for longer than that.
@@ -56,30 +59,39 @@ class Turnstile:
                     await self._wait(seconds)
                     if seconds := self._closed_seconds(longest_wait_seconds):
                         self._claim(True)
-                self._gate.enter()
-                self._gate.guests += 1
+                return self._enter()
             finally:
                 self._claim(False)
 
+    def _enter(self) -> Halt | None:
+        gate = self._gate
+        gate.enter()
+        gate.guests += 1
+        halt = gate.halts.lane
+        if not halt.halted:
+            return None
+        halt.started()
+        return halt
+
     def key_changed(self) -> None:
-        """There is a new key: a halt for the old one is over."""
-        self._gate.halt.accepted(math.inf)
+        """There is a new key: what was refused is tried at once."""
+        self._gate.halts.ask_now(self._now())
         self._gate.tell()
 
-    def delivered(self, sent_at: float, now: float) -> None:
+    def delivered(self, sent_at: float, now: float, probe: Halt | None) -> None:
         """As `Gate.delivered`, for an attempt that entered here."""
         self._gate.guests -= 1
-        self._gate.delivered(sent_at, now)
+        self._gate.delivered(sent_at, now, probe=probe)
 
-    def heard(self, verdict: Verdict, sent_at: float, now: float) -> None:
+    def heard(self, verdict: Verdict, sent_at: float, now: float, probe: Halt | None) -> None:
         """As `Gate.heard`, for an attempt that entered here."""
         self._gate.guests -= 1
-        self._gate.heard(verdict, sent_at, now)
+        self._gate.heard(verdict, sent_at, now, probe=probe)
 
-    def leave(self) -> None:
+    def leave(self, sent_at: float, now: float, probe: Halt | None) -> None:
         """As `Gate.leave`, for an attempt that entered here."""
         self._gate.guests -= 1
-        self._gate.leave()
+        self._gate.leave(sent_at, now, probe=probe)
 
     def _claim(self, wanted: bool) -> None:
         gate = self._gate
@@ -91,8 +103,9 @@ class Turnstile:
 
     def _closed_seconds(self, longest_wait_seconds: float) -> float:
         now, gate = self._now(), self._gate
-        if 0 < (refused := gate.halt.closed_seconds(now)) < math.inf:
-            raise Closed(gate.halt.why, refused)
+        refused = gate.halts.lane.closed_seconds(now)
+        if 0 < refused < math.inf:
+            raise Closed("refused", refused)
         if (pause := gate.paused_until - now) > longest_wait_seconds:
             raise Closed("paused", pause)
         if not gate.breaker.is_open:
@@ -103,7 +116,7 @@ class Turnstile:
                 raise Closed("down", until_probe)
         if self._claims:
             gate.claimed = False  # only for the question
-        seconds = gate.closed_seconds(now) or gate.permit_seconds(now)
+        seconds = refused or gate.closed_seconds(now) or gate.permit_seconds(now)
         gate.claimed = gate.claimed or self._claims
         return seconds
 

@@ -10,6 +10,23 @@ from typing import Literal
 import msgspec
 
 
+class HaltStatus(msgspec.Struct, frozen=True):
+    """What the API refuses."""
+
+    kind: str | None  # of the jobs; None: all of them
+    status: int  # of its answer
+    since: datetime
+    refusals: int
+
+
+class LineStatus(msgspec.Struct, frozen=True):
+    """The longest line of jobs behind one user's active job: who holds the byte budget, without a name."""
+
+    position: str  # of the first that waits
+    jobs: int
+    pending_bytes: int
+
+
 class LaneStatus(msgspec.Struct, frozen=True):
     """One lane: one set of credentials at one host."""
 
@@ -25,6 +42,14 @@ class LaneStatus(msgspec.Struct, frozen=True):
     pause_reason: str | None  # retry_after | halt
     breaker: Literal["closed", "open", "half_open"]
     credentials_valid: bool
+    halted: bool = False  # nothing of it moves: it is halted, or all that waits is
+    halts: list[HaltStatus] = []
+    pending_bytes: int = 0
+    longest_line: LineStatus | None = None
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.ready or self.backoff or self.blocked or self.in_flight)
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -57,7 +82,9 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def ready(self) -> bool:
         """Whether new work would be delivered now: what `/readyz` answers."""
-        return self.state == "running" and any(lane.credentials_valid for lane in self.lanes)
+        halted = any(lane.halted for lane in self.lanes)
+        moving = any(lane.has_work and not lane.halted for lane in self.lanes)
+        return self.state == "running" and (moving or not halted)
 
 
 Look = Callable[[], Status]

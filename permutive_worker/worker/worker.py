@@ -14,6 +14,7 @@ from permutive_worker.control.budget import Budget
 from permutive_worker.control.exit_code import exit_code
 from permutive_worker.control.guard import Guard
 from permutive_worker.credentials import Credentials, Keyring, load_keyring
+from permutive_worker.delivery.expiry import Expiry
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
@@ -39,6 +40,7 @@ from permutive_worker.worker.lanes import new_lane, open_wires, policy
 from permutive_worker.worker.outputs import file_writers
 
 KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
+LANE_LOOK_SECONDS: Final = 1.0  # how late a halt that lasts too long, or a job that grew too old, may end
 
 
 class Worker:
@@ -81,10 +83,12 @@ class Worker:
         self.keyring = keyring or load_keyring(os.environ)
         self._default_key = self.keyring.default(settings.input.workspace)
         self.run_id = uuid.uuid4().hex[:12]
-        self.guard = Guard(settings.guard.max_failures, settings.guard.max_failure_ratio)
         self.stopping = Stop()
         self._clock = clock or SystemClock()
         self._source = source or open_source(settings, inputs)
+        # A service is not stopped by a bad stretch of its queue.
+        ratio = settings.guard.max_failure_ratio if self._source.finite else 1.0
+        self.guard = Guard(settings.guard.max_failures, ratio)
         self.counts = Counts(self._source.kind, KINDS)
         self.writers = dict(writers) if writers is not None else self._file_writers()
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
@@ -172,8 +176,9 @@ class Worker:
             on_end=self._settler.put,
             now=self._clock.monotonic,
         )
+        trouble = self._trouble()
         senders = [
-            (lane, self._sender(lane, wire))
+            (lane, self._sender(lane, wire, trouble))
             for lane, wire in (
                 (self._new_lane(stack, key, len(credentials)), wires[key.name]) for key in credentials
             )
@@ -188,7 +193,8 @@ class Worker:
             max_in_flight=settings.delivery.max_in_flight,
             drain_seconds=settings.delivery.drain_seconds,
         )
-        await self._start_watching(stack)
+        expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
+        await self._start_watching(stack, trouble, expiry)
         return self._pipeline
 
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
@@ -205,23 +211,29 @@ class Worker:
         now, gate = self._clock.monotonic, self._gates.get(key.name)
         lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, gate)
         if gate is not None:
-            gate.watchers.append(lane.wake)
-            stack.callback(gate.watchers.remove, lane.wake)
+            gate.watchers.append(lane.look_at_holds)  # what the others were refused holds this lane too
+            stack.callback(gate.watchers.remove, lane.look_at_holds)
+            lane.look_at_holds()
         self._lanes[key.name] = lane
         return lane
 
-    def _sender(self, lane: Lane, wire: Wire) -> Sender:
-        settler = self._settler
-        assert settler is not None  # noqa: S101  (built just before)
-        trouble = Trouble(
+    def _trouble(self) -> Trouble:
+        intake = self._intake
+        assert intake is not None  # noqa: S101  (built just before)
+        return Trouble(
             {key.name: key for key in self.keyring},
             self._lanes,
             self.stopping,
             self._clock,
+            lambda: intake.ended or intake.held > 0,
             finite=self._source.finite,
             max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
             max_halt_seconds=self.settings.delivery.max_halt_seconds,
         )
+
+    def _sender(self, lane: Lane, wire: Wire, trouble: Trouble) -> Sender:
+        settler = self._settler
+        assert settler is not None  # noqa: S101  (built just before)
         return Sender(
             lane,
             wire,
@@ -251,11 +263,12 @@ class Worker:
     def _dead_letter_failed(self) -> None:
         self.counts.dead_letter_write_errors += 1
 
-    async def _start_watching(self, stack: AsyncExitStack) -> None:
+    async def _start_watching(self, stack: AsyncExitStack, trouble: Trouble, expiry: Expiry) -> None:
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watching = [
             group.create_task(measure_loop_lag(self._loop_was_late)),
             group.create_task(self._watch_keys()),
+            group.create_task(self._watch_lanes(trouble, expiry)),
         ]
         for task in watching:
             stack.callback(task.cancel)
@@ -270,6 +283,14 @@ class Worker:
             await asyncio.sleep(KEY_LOOK_SECONDS)
             if await asyncio.to_thread(self.keyring.refresh):
                 logger().info("credentials.reloaded")
+                for lane in self._lanes.values():
+                    lane.key_changed()
+
+    async def _watch_lanes(self, trouble: Trouble, expiry: Expiry) -> None:
+        while True:
+            await asyncio.sleep(LANE_LOOK_SECONDS)
+            trouble.look()
+            expiry.look(self._lanes.values(), self._clock.monotonic())
 
     def _settled(self) -> None:
         if self._pipeline is not None:

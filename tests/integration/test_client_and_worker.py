@@ -16,9 +16,10 @@ from permutive_worker.destinations.memory import MemoryWire
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.http.gate import Gate
 from permutive_worker.limits.local import LocalLimiter
-from permutive_worker.permutive import PermutiveClient, RateLimitError
+from permutive_worker.permutive import AuthenticationError, PermutiveClient, RateLimitError
 from permutive_worker.sandbox.app import Sandbox
 from permutive_worker.sandbox.options import SandboxOptions
+from permutive_worker.sources.memory import MemorySource
 
 USER = "2008c38f-dece-4570-976d-87593ed001c3"
 
@@ -194,6 +195,36 @@ def test_what_the_worker_was_refused_the_client_does_not_ask():
         return len(wire.requests)
 
     assert run_jumping(run()) == 1
+
+
+@pytest.mark.parametrize("worker_first", [True, False])
+def test_a_key_that_one_was_refused_with_the_other_only_probes_with(worker_first):
+    async def run():
+        loop, times = asyncio.get_running_loop(), []
+
+        def answer(_):
+            times.append(loop.time())
+            return answered(401) if loop.time() < 22 else answered(200, {"id": USER})
+
+        permutive, wire = scripted(answer)
+        source = MemorySource(map(identify, range(50)))
+        source.finite = False  # a finite run would give up
+        worker, outcomes = memory_worker(None, wire, gates=permutive.gates, source=source)
+        if not worker_first:
+            with pytest.raises(AuthenticationError):
+                await permutive.users.create()
+        running = asyncio.create_task(worker.run())
+        while loop.time() < 21:
+            with pytest.raises(AuthenticationError):
+                await permutive.users.create()
+            await asyncio.sleep(0.5)
+        await running
+        await permutive.users.create()
+        return sum(at < 22 for at in times), outcomes
+
+    refused, outcomes = run_jumping(run())
+    assert all(outcome.delivered for outcome in outcomes)
+    assert refused <= 32 + 7 if worker_first else refused <= 7  # what was in flight, and a probe in 5 s
 
 
 def test_the_clock_is_one():
