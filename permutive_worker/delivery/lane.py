@@ -176,8 +176,8 @@ class Lane:
                 timer.cancel()
 
     def loop_was_late(self, lag_seconds: float) -> None:
-        """Hear how late the loop runs: it decides how many places there are."""
-        if self.gate.places.observe(lag_seconds, self.gate.in_flight):
+        """Hear how late the loop runs: it is one of what decides how many places there are."""
+        if self.gate.look(lag_seconds):
             self.wake()
 
     def wake(self) -> None:

@@ -14,6 +14,7 @@ from permutive_worker.control.halt import Halt
 from permutive_worker.control.halts import Halts
 from permutive_worker.control.pace import Pace
 from permutive_worker.control.places import Places
+from permutive_worker.control.storm import Storm
 from permutive_worker.control.trickle import Trickle
 from permutive_worker.model import Action, Verdict
 from permutive_worker.ports import Limiter
@@ -39,6 +40,7 @@ class Gate:
         self.in_flight = 0
         self.limiter = limiter
         self.pace = pace or Pace()
+        self.storm = Storm()
         # Where a client's calls pass the gate of a lane as well:
         self.watchers: list[Callable[[], None]] = []  # who waits here hears of what the others change
         self.claimed = False  # by a call that waited in vain; the next turn is its own
@@ -112,7 +114,7 @@ class Gate:
         elif 0 < verdict.status < 500:
             self._answered(sent_at, now)
         else:
-            self.breaker.failed(now)
+            self._failed(verdict, sent_at, now)
             if kind:  # a call of a client has none
                 self.trickle.failed(kind, sent_at)
             self.tell()
@@ -135,21 +137,45 @@ class Gate:
             wake()
 
     def _answered(self, sent_at: float, now: float) -> None:
-        if self.breaker.is_open:
+        if self.breaker.succeeded(sent_at):
             self.pace.restart(now)
-        self.breaker.succeeded()
-        if self.pace.engaged:
-            self.pace.delivered(sent_at, now)
+        self.places.heard = True
+        if self.places.troubled:
+            self.places.answered()
+        if self.storm.brews:
+            self.storm.answered()
+        self.pace.delivered(sent_at, now)
 
     def _throttled(self, retry_after_seconds: float | None, sent_at: float, now: float) -> None:
-        self.breaker.succeeded()  # it is there, and says so
+        if self.breaker.succeeded(sent_at):  # it is there, and says so
+            self.pace.restart(now)
+        self.places.heard = True
+        if self.places.troubled:
+            self.places.answered()
         self.pace.throttled(sent_at, now, retry_after_seconds)
         if retry_after_seconds is not None:
             self.pause(now + retry_after_seconds)
+        elif sent_at >= self.pace.cut_at and (seconds := self.storm.throttled(sent_at, now)):
+            self.pace.storm(now + seconds)
+            self.pause(now + seconds)
+
+    def _failed(self, verdict: Verdict, sent_at: float, now: float) -> None:
+        self.breaker.failed(sent_at, now)
+        if verdict.status:
+            self.places.heard = True
+            self.places.answered()
+        elif verdict.why == "timeout":
+            self.places.timed_out(sent_at, now)
+
+    def look(self, lag_seconds: float) -> bool:
+        """Hear how late the loop is, some twenty times a second; True if there are more places now."""
+        pace = self.pace
+        return self.places.look(lag_seconds, self.in_flight, pace.per_second, pace.round_trip_seconds)
 
     def pause(self, until: float) -> None:
         """Nothing new starts before `until`; a shorter pause never cuts a longer one."""
         self.paused_until = max(self.paused_until, until)
+        self.pace.pause(self.paused_until)
         if self.limiter is not None:
             self.limiter.drop()
 

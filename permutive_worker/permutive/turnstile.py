@@ -82,11 +82,18 @@ class Turnstile:
         """As `Gate.delivered`, for an attempt that entered here."""
         self._gate.guests -= 1
         self._gate.delivered(sent_at, now, probe=probe)
+        self._look()
 
     def heard(self, verdict: Verdict, sent_at: float, now: float, probe: Halt | None) -> None:
         """As `Gate.heard`, for an attempt that entered here."""
         self._gate.guests -= 1
         self._gate.heard(verdict, sent_at, now, probe=probe)
+        self._look()
+
+    def _look(self) -> None:
+        """Without a worker nobody else sees to the places; how late the loop runs is not the client's business."""
+        if self._gate.look(0.0):
+            self._gate.tell()
 
     def leave(self, sent_at: float, now: float, probe: Halt | None) -> None:
         """As `Gate.leave`, for an attempt that entered here."""
