@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "run": ("permutive_worker.cli.run", "run"),
     "replay": ("permutive_worker.cli.replay", "replay"),
     "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
+    "api": ("permutive_worker.cli.api", "api"),
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
     "demo": ("permutive_worker.cli.demo", "demo"),
 }

@@ -1,6 +1,5 @@
 """The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
 
-from permutive_worker.config.address import proxy_from_environment
 from permutive_worker.config.key import Key
 from permutive_worker.config.layers import unknown_name
 from permutive_worker.config.settings import (
@@ -19,6 +18,7 @@ from permutive_worker.config.settings import (
     load_settings,
     load_with_origins,
 )
+from permutive_worker.http.address import proxy_from_environment
 
 __all__ = [
     "KEYS",

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from permutive_worker.config.address import base_url_fault
 from permutive_worker.config.key import Key, keys_of, setting
 from permutive_worker.config.layers import (
     Given,
@@ -25,6 +24,7 @@ from permutive_worker.config.layers import (
     refuse_faults,
 )
 from permutive_worker.errors import ConfigurationError
+from permutive_worker.http.address import base_url_fault
 from permutive_worker.jobs.decode import KINDS
 
 _LONG_SECONDS: Final = 1e9  # 31 years; timers and dates overflow not far beyond

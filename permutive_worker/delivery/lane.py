@@ -134,7 +134,7 @@ class Lane:
     def is_stuck(self) -> bool:
         """Whether nothing of it moves but probes: it is halted, or all that waits is."""
         gate, backlog = self.gate, self.backlog
-        if gate.in_flight > gate.halts.probes:
+        if gate.jobs_in_flight > gate.halts.probes:
             return False
         if gate.halts.lane.halted:
             return True
@@ -144,7 +144,7 @@ class Lane:
     @property
     def is_idle(self) -> bool:
         """Whether it has nothing to do."""
-        return not self.gate.in_flight and not len(self.backlog)
+        return not self.gate.jobs_in_flight and not len(self.backlog)
 
     async def turn(self) -> Entry:
         """Wait in line for the next job. Cancellation: safe, nothing is held while waiting."""

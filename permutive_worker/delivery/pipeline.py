@@ -142,4 +142,4 @@ class Pipeline:
         return self._intake.ended and self._counts.read == self._counts.ended
 
     def _nothing_in_flight(self) -> bool:
-        return self._stop.hurried or all(lane.gate.in_flight == 0 for lane in self._lanes)
+        return self._stop.hurried or all(lane.gate.jobs_in_flight == 0 for lane in self._lanes)

@@ -19,7 +19,7 @@ def lane_status(lane: Lane, clock: Clock) -> LaneStatus:
         ready=len(lane.backlog.ready) + lane.backlog.parked,
         backoff=lane.backlog.asleep,
         blocked=lane.backlog.blocked,
-        in_flight=gate.in_flight,
+        in_flight=gate.jobs_in_flight,
         max_in_flight=gate.places.limit,
         rate_ceiling=rate,
         rate_effective=gate.pace.per_second if gate.pace.engaged else rate,

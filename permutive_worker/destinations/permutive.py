@@ -14,19 +14,14 @@ are never followed, and where they lead to is not looked at: it may echo the key
 taken the request all the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from permutive_worker.control.retry_after import retry_after_seconds
-from permutive_worker.destinations.error_detail import Scrub, error_detail
+from permutive_worker.jobs.request import PATHS_WITHOUT_ID, request_of
 from permutive_worker.model import Action, ErrorDetail, Job, Request, Response, Verdict
-
-PATHS: Final[Mapping[str, str]] = {
-    "identify": "/v2.0/identify",
-    "segmentation": "/ccs/v1/segmentation",
-    "event": "/v2.0/events",
-}
+from permutive_worker.permutive.error_detail import Scrub, error_detail
 
 # Shared, so that the hot path builds nothing.
 _DELIVERED: Final = {
@@ -46,12 +41,10 @@ class PermutiveDestination:
 
     def __init__(self, scrub: Scrub) -> None:
         self._scrub = scrub
-        self._paths_without_id = frozenset(PATHS.values())
 
     def request(self, job: Job, part: int) -> Request:
         """Return request `part` of the job, 0 ≤ part < job.request_count()."""
-        path, query = PATHS[job.kind], job.query()
-        return Request("POST", f"{path}?{query}" if query else path, job.body(part), job.kind)
+        return request_of(job, part)
 
     def judge(self, request: Request, response: Response, utc_now: Callable[[], datetime]) -> Verdict:
         """Return what the answer means. Total: any status, headers and bytes."""
@@ -79,7 +72,7 @@ class PermutiveDestination:
             return Action.HALT, "key_refused"
         if 300 <= status < 400:
             return Action.HALT, "redirected"
-        if status == 404 and path.partition("?")[0] in self._paths_without_id:
+        if status == 404 and path.partition("?")[0] in PATHS_WITHOUT_ID:
             return Action.HALT, "not_found"
         if status == 408:
             return Action.RETRY, "timeout"

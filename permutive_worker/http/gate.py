@@ -6,6 +6,7 @@ and only while one stands: what may leave depends on the job. Jobs and calls of 
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from permutive_worker.control.breaker import Breaker
@@ -40,6 +41,10 @@ class Gate:
         self.limiter = limiter
         self.pace = pace or Pace()
         self.storm = Storm()
+        # Where a client's calls pass the gate of a lane as well:
+        self.watchers: list[Callable[[], None]] = []  # who waits here hears of what the others change
+        self.claimed = False  # by a call that waited in vain; the next turn is its own
+        self.guests = 0  # calls in flight
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}/{self.places.limit} {self.halts!r} {self.breaker!r}>"
@@ -50,8 +55,8 @@ class Gate:
             return seconds  # the API is down: a pause or a place would not help
         if self.paused_until > now:
             return self.paused_until - now  # the API said when
-        if self.in_flight >= self.places.limit:
-            return math.inf  # somebody lands and wakes us
+        if self.in_flight >= self.places.limit or self.claimed:
+            return math.inf  # somebody lands, or takes the turn, and wakes us
         return 0.0
 
     def permit_seconds(self, now: float) -> float:
@@ -78,6 +83,7 @@ class Gate:
         if probe is not None:
             probe.gave_up(now)
         self.breaker.gave_up()
+        self.tell()
 
     def delivered(self, sent_at: float, now: float, kind: str = "", probe: Halt | None = None) -> None:
         """The attempt that was sent at `sent_at` was taken: the API is up and the key is good."""
@@ -89,6 +95,7 @@ class Gate:
         if probe is not None:
             self.halts.accepted(now, kind, probe)
         self._answered(sent_at, now)
+        self.tell()
 
     def heard(
         self, verdict: Verdict, sent_at: float, now: float, kind: str = "", probe: Halt | None = None
@@ -108,10 +115,13 @@ class Gate:
             self._answered(sent_at, now)
         else:
             self._failed(verdict, sent_at, now)
-            self.trickle.failed(kind, sent_at)
+            if kind:  # a call of a client has none
+                self.trickle.failed(kind, sent_at)
+            self.tell()
             return
         if self.trickle.watching:
             self.trickle.answered(kind)
+        self.tell()
 
     def refused_job(self, sent_at: float, now: float, kind: str) -> None:
         """The attempt was refused for the job itself: the API is up, and the key is good."""
@@ -119,6 +129,12 @@ class Gate:
         if self.trickle.watching:
             self.trickle.answered(kind)
         self._answered(sent_at, now)
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake all who wait at this gate."""
+        for wake in self.watchers:
+            wake()
 
     def _answered(self, sent_at: float, now: float) -> None:
         if self.breaker.succeeded(sent_at):
@@ -162,6 +178,11 @@ class Gate:
         self.pace.pause(self.paused_until)
         if self.limiter is not None:
             self.limiter.drop()
+
+    @property
+    def jobs_in_flight(self) -> int:
+        """Attempts of the lane, without those of a client that shares the gate."""
+        return self.in_flight - self.guests
 
     @property
     def is_moving(self) -> bool:

@@ -9,6 +9,7 @@ import base64
 import math
 import socket
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -129,8 +130,13 @@ class PlainWire:
         *,
         timeout_seconds: float,
         proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        """The key is looked up for each attempt, so a replaced one is used at once."""
+        """The key is looked up for each attempt, so a replaced one is used at once.
+
+        `headers` go beside our own, or replace them; of an answer `max_body_bytes` are read.
+        """
         self._session = session
         self._base = URL(base_url)
         self._credentials = credentials
@@ -142,6 +148,8 @@ class PlainWire:
                 "User-Agent": f"permutive-worker/{__version__}",
             }
         )
+        self._headers.update(headers or {})
+        self._max_body_bytes = max_body_bytes
         self._deadlines = Deadlines(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._urls: dict[str, URL] = {}
@@ -174,9 +182,9 @@ class PlainWire:
                 **self._proxy_options,
             )
             content = answer.content
-            if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
+            if content.is_eof() and content.total_bytes <= self._max_body_bytes:  # it came with the head
                 return Response(answer.status, answer.headers, content.read_nowait())
-            body, truncated = await read_body(content, MAX_BODY_BYTES)
+            body, truncated = await read_body(content, self._max_body_bytes)
             if truncated:
                 answer.close()
             return Response(answer.status, answer.headers, body, truncated)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,20 +48,25 @@ class CheckpointClock:
         self._clock = clock
         self._failed = False
 
-    async def run(self) -> None:
+    @property
+    def works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What is to run side by side."""
+        return [self._save_often, self._save_synced, self._save_idle]
+
+    async def _save_often(self) -> None:
         """Save often until cancelled, or until it fails."""
         while not self._failed:
             await asyncio.sleep(self._every_seconds)
             await self._save(self._remembered.save())
 
-    async def run_idle(self) -> None:
+    async def _save_idle(self) -> None:
         """Write and close what is all done, so that there is room for more files."""
         while not self._failed:
             await asyncio.sleep(IDLE_SECONDS)
             await self._save(self._remembered.save_idle(self._sync_outcomes))
 
-    async def run_synced(self) -> None:
-        """Save every second for good; beside `run`, for a disk may take long."""
+    async def _save_synced(self) -> None:
+        """Save every second for good; beside `_save_often`, for a disk may take long."""
         while not self._failed:
             await asyncio.sleep(SYNC_SECONDS)
             await self._save(self._remembered.save_synced(self._sync_outcomes))

@@ -97,19 +97,27 @@ def new_lane(
     budget: Budget,
     counts: Counts,
     now: Callable[[], float],
+    gate: Gate | None = None,
 ) -> Lane:
-    """Make the lane of one of `lanes` workspaces; where there are several, it may take half the budget."""
-    rate = settings.rate_limit.rate_per_second
-    limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
+    """Make the lane of one of `lanes` workspaces; where there are several, it may take half the budget.
+
+    `gate` is one that others pass as well; without it the lane gets its own.
+    """
     limit_bytes = settings.delivery.max_pending_bytes
     return Lane(
         workspace,
-        Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf)),
+        gate or _new_gate(settings),
         budget if lanes == 1 else Budget(limit_bytes // 2, budget),
         int(limit_bytes * USER_SHARE),
         counts,
         now,
     )
+
+
+def _new_gate(settings: Settings) -> Gate:
+    rate = settings.rate_limit.rate_per_second
+    limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
+    return Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf))
 
 
 def policy(settings: Settings) -> Policy:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from permutive_worker import __version__
 from permutive_worker.config import Settings
@@ -25,12 +25,11 @@ from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import WorkerError
+from permutive_worker.http.gate import Gate
 from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.logs import logger
-from permutive_worker.telemetry.loop_lag import measure_loop_lag
 from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
@@ -38,9 +37,7 @@ from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_stor
 from permutive_worker.worker.inputs import open_source, remembered_by
 from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
 from permutive_worker.worker.outputs import file_writers
-
-KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
-LANE_LOOK_SECONDS: Final = 1.0  # how late a halt that lasts too long, or a job that grew too old, may end
+from permutive_worker.worker.watch import Watch
 
 
 class Worker:
@@ -53,7 +50,8 @@ class Worker:
         *,
         source: Source | None = None,
         writers: Mapping[End, OutcomeWriter] | None = None,
-        wire: Wire | None = None,
+        wire: Wire | Mapping[str, Wire] | None = None,
+        gates: Mapping[str, Gate] | None = None,
         destination: Destination | None = None,
         keyring: Keyring | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -68,7 +66,8 @@ class Worker:
             inputs: `-` (stdin), or files, globs and directories.
             source: instead of inputs.
             writers: instead of the files of `settings.output`; an end without a writer settles at once.
-            wire: instead of HTTP to `settings.http.base_url`; then no host is tried.
+            wire: instead of HTTP to `settings.http.base_url`, also one for each workspace; then no host is tried.
+            gates: by workspace, that a client passes as well; `settings.rate_limit` does not bear on them.
             destination: instead of Permutive's.
             keyring: instead of the keys the environment names.
             on_progress: called in the loop after each group of outcomes (50 times a second at most).
@@ -96,6 +95,7 @@ class Worker:
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
         self._wire_choice: WireChoice | None = None
+        self._gates = gates or {}
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -189,7 +189,7 @@ class Worker:
         senders = [
             (lane, self._sender(lane, wire, trouble))
             for lane, wire in (
-                (self._new_lane(key, len(credentials)), wires[key.name]) for key in credentials
+                (self._new_lane(stack, key, len(credentials)), wires[key.name]) for key in credentials
             )
         ]
         self._pipeline = Pipeline(
@@ -203,10 +203,13 @@ class Worker:
             drain_seconds=settings.delivery.drain_seconds,
         )
         expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
-        await self._start_watching(stack, trouble, expiry)
+        watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, self._clock)
+        await self._start_watching(stack, watch)
         return self._pipeline
 
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
+        if isinstance(self._wire, Mapping):
+            return dict(self._wire)
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
         self._wire_choice = await choose_wire(self.settings.http.wire)
@@ -220,9 +223,13 @@ class Worker:
             until_stopped=self.stopping.wait,
         )
 
-    def _new_lane(self, key: Credentials, lanes: int) -> Lane:
-        now = self._clock.monotonic
-        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now)
+    def _new_lane(self, stack: AsyncExitStack, key: Credentials, lanes: int) -> Lane:
+        now, gate = self._clock.monotonic, self._gates.get(key.name)
+        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, gate)
+        if gate is not None:
+            gate.watchers.append(lane.look_at_holds)  # what the others were refused holds this lane too
+            stack.callback(gate.watchers.remove, lane.look_at_holds)
+            lane.look_at_holds()
         self._lanes[key.name] = lane
         return lane
 
@@ -277,13 +284,8 @@ class Worker:
     def _lost(self, lines: int) -> None:
         self.counts.lost += lines
 
-    async def _start_watching(self, stack: AsyncExitStack, trouble: Trouble, expiry: Expiry) -> None:
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        watching = [
-            group.create_task(measure_loop_lag(self._loop_was_late)),
-            group.create_task(self._watch_keys()),
-            group.create_task(self._watch_lanes(trouble, expiry)),
-        ]
+    async def _start_watching(self, stack: AsyncExitStack, watch: Watch) -> None:
+        works = watch.works
         if self._remembered is not None:
             self._checkpoints = CheckpointClock(
                 self._remembered,
@@ -293,29 +295,10 @@ class Worker:
                 self.counts,
                 self._clock,
             )
-            clock = self._checkpoints
-            watching += [group.create_task(run()) for run in (clock.run, clock.run_synced, clock.run_idle)]
-        for task in watching:
-            stack.callback(task.cancel)
-
-    def _loop_was_late(self, lag_seconds: float) -> None:
-        self.counts.event_loop_lag.observe(lag_seconds)
-        for lane in self._lanes.values():
-            lane.loop_was_late(lag_seconds)
-
-    async def _watch_keys(self) -> None:
-        while True:
-            await asyncio.sleep(KEY_LOOK_SECONDS)
-            if await asyncio.to_thread(self.keyring.refresh):
-                logger().info("credentials.reloaded")
-                for lane in self._lanes.values():
-                    lane.key_changed()
-
-    async def _watch_lanes(self, trouble: Trouble, expiry: Expiry) -> None:
-        while True:
-            await asyncio.sleep(LANE_LOOK_SECONDS)
-            trouble.look()
-            expiry.look(self._lanes.values(), self._clock.monotonic())
+            works += self._checkpoints.works
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        for work in works:
+            stack.callback(group.create_task(work()).cancel)
 
     def _settled(self) -> None:
         if self._pipeline is not None:
