@@ -79,10 +79,32 @@ class Pipeline:
                 self._stop.hurry()
                 raise
             finally:
-                drained_at = asyncio.get_running_loop().time() + self._drain_seconds
-                await self._drain(reading, drained_at)
-                await self._finish(sending, settling, drained_at)
+                await self._undisturbed(self._end(reading, sending, settling))
+
+    async def _end(
+        self,
+        reading: asyncio.Task[None],
+        sending: Sequence[asyncio.Task[None]],
+        settling: asyncio.Task[None],
+    ) -> None:
+        drained_at = asyncio.get_running_loop().time() + self._drain_seconds
+        await self._drain(reading, drained_at)
+        await self._finish(sending, settling, drained_at)
         await self._source.flush()
+
+    async def _undisturbed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await all of `work`; a cancellation meanwhile only hurries it, and is raised when it is done."""
+        ending = asyncio.create_task(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.wait((ending,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._stop.hurry()
+        ending.result()
+        if cancelled is not None:
+            raise cancelled
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """A bug outside a job ends the run, but only after what is done is settled."""

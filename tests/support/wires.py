@@ -21,9 +21,10 @@ async def wire_to(
     proxy: str | None = None,
     tls: ssl.SSLContext | None = None,
     credentials=None,
+    connections: int = 8,
 ):
     (known,) = Keyring.of_key(KEY)
-    async with open_session(8, timeout_seconds, tls) as session:
+    async with open_session(connections, timeout_seconds, tls) as session:
         wire = WIRES[kind](session, url, credentials or known, timeout_seconds=timeout_seconds, proxy=proxy)
         try:
             yield wire
