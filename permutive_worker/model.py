@@ -32,6 +32,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         number: counts lines of the input from 1.
         oversize_bytes: the length of the whole line if it was longer than `max_line_bytes`, else 0.
         filtered: the source's filter left it out; it is settled and not delivered.
+        age_seconds: how long it had waited in its queue when it was received; it counts against `max_age`.
     """
 
     raw: bytes
@@ -40,6 +41,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     number: int = 0
     oversize_bytes: int = 0
     filtered: bool = False
+    age_seconds: float = 0.0
 
     @property
     def position(self) -> str:

@@ -97,6 +97,8 @@ def _set_flag() -> Decorator:
 def _flag(key: Key) -> Decorator:
     flag = key.flag or ""
     default = "none" if key.default is None else key.default
+    if key.default is False:
+        return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)
     return click.option(
         flag,
         _parameter(key),

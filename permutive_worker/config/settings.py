@@ -110,6 +110,9 @@ class Input(msgspec.Struct, frozen=True):
         Text | None, setting("Workspace of the lines that name none.", "--workspace NAME")
     ] = None
     max_line_bytes: Annotated[Bytes, setting("A longer line becomes a dead letter.")] = 1024 * 1024
+    create: Annotated[
+        bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
+    ] = False
 
 
 class Output(msgspec.Struct, frozen=True):

@@ -105,6 +105,7 @@ class FileSource:
 
     kind = "file"
     finite = True
+    queue = None
 
     def __init__(self, paths: Sequence[Path], max_line_bytes: int) -> None:
         self.rereadable = all(os.path.isfile(path) for path in paths)

@@ -30,6 +30,7 @@ class ReplaySource:
 
     kind = "file"
     finite = True
+    queue = None
     rereadable = False  # the renamed file goes: what is returned must be written down
 
     def __init__(self, path: Path, max_line_bytes: int, keep: Callable[[DeadLetter], bool]) -> None:

@@ -65,7 +65,7 @@ class WorkerCollector(Collector):
             *_jobs(counts, status),
             *_requests(counts),
             *_lanes(status.lanes),
-            *_input(counts, status),
+            *_input(status),
             *_progress(counts, status),
             *_health(counts),
             InfoMetricFamily(_PREFIX + "build", "The version of the worker.", {"version": self._version}),
@@ -167,7 +167,7 @@ def _pause(lane: LaneStatus) -> dict[str, float]:
     return {lane.pause_reason: _timestamp(lane.paused_until)}
 
 
-def _input(counts: Counts, status: Status) -> Iterable[Metric]:
+def _input(status: Status) -> Iterable[Metric]:
     return (
         _gauge("input_position_bytes", "Bytes of the input read, as stored.", status.input_position_bytes),
         _gauge(
@@ -175,8 +175,12 @@ def _input(counts: Counts, status: Status) -> Iterable[Metric]:
             "Bytes of the whole input, as stored; NaN if it cannot be known.",
             _or_unknown(status.input_size_bytes),
         ),
-        _gauge("source_lag", "Lines waiting in the queue; NaN if it cannot be known.", _UNKNOWN),
-        _counter("source_redeliveries_total", "Lines the queue gave again.", counts.source_redeliveries),
+        _gauge(
+            "source_lag",
+            "Lines waiting in the queue; NaN if it cannot be known.",
+            _or_unknown(status.source_lag),
+        ),
+        _counter("source_redeliveries_total", "Lines the queue gave again.", status.source_redeliveries),
         _gauge("checkpoint_timestamp_seconds", "When the last checkpoint was written, 0 if never.", _NEVER),
     )
 

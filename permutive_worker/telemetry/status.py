@@ -42,6 +42,10 @@ class Status(msgspec.Struct, frozen=True):
     input_size_bytes: int | None
     total: int | None  # lines, estimated until the input was read to its end
     held: int = 0  # lines that were read and wait for room in a backlog
+    source_away: bool = False  # the broker cannot be reached
+    source_lag: int | None = None  # messages nobody was given yet
+    source_redeliveries: int = 0  # messages that somebody had before
+    source_unconfirmed: int = 0  # settlements the broker will not know of: duplicates to come
 
     @property
     def pending(self) -> dict[str, int]:
@@ -57,7 +61,8 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def ready(self) -> bool:
         """Whether new work would be delivered now: what `/readyz` answers."""
-        return self.state == "running" and any(lane.credentials_valid for lane in self.lanes)
+        valid = any(lane.credentials_valid for lane in self.lanes)
+        return self.state == "running" and valid and not self.source_away
 
 
 Look = Callable[[], Status]

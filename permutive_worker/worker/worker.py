@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from permutive_worker import __version__
 from permutive_worker.config import Settings
@@ -61,7 +61,7 @@ class Worker:
 
         Args:
             settings: see `permutive_worker.config`.
-            inputs: `-` (stdin), or files, globs and directories.
+            inputs: `-` (stdin), the URL of a queue, or files, globs and directories.
             source: instead of inputs.
             writers: instead of the files of `settings.output`; an end without a writer settles at once.
             wire: instead of HTTP to `settings.http.base_url`; then no host is tried.
@@ -301,7 +301,19 @@ class Worker:
             input_position_bytes=self._source.bytes_read(),
             input_size_bytes=self._source.bytes_total(),
             total=self._total_lines(),
+            **self._look_at_queue(),
         )
+
+    def _look_at_queue(self) -> dict[str, Any]:
+        queue = self._source.queue
+        if queue is None:
+            return {}
+        return {
+            "source_away": queue.is_away,
+            "source_lag": queue.lag(),
+            "source_redeliveries": queue.redeliveries,
+            "source_unconfirmed": queue.unconfirmed,
+        }
 
     def summary(self) -> Summary:
         """What the run did; final once `run` has returned."""

@@ -121,7 +121,10 @@ def test_no_module_imports_itself_by_way_of_others():
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
     assert set(order) == known
-    assert graph["permutive_worker.worker.worker"] > {"permutive_worker.config", "permutive_worker.delivery.lane"}
+    assert graph["permutive_worker.worker.worker"] > {
+        "permutive_worker.config",
+        "permutive_worker.delivery.lane",
+    }
 
 
 def test_test_modules_can_be_told_apart():
