@@ -23,6 +23,8 @@ from permutive_worker.sources.link import Link
 from permutive_worker.sources.prefetch import Prefetch
 from permutive_worker.telemetry.logs import logger
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+
 GROUP_COUNT: Final = 1000  # settled in one call
 LAG_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 4.0  # with drain_seconds and the read before it, a stop stays below 25 s
@@ -79,13 +81,13 @@ class QueueSource:
     async def open(self) -> None:
         """Connect. Raises UnreachableError, ConfigurationError."""
         await self._link.open()
-        self._start(self._link.run(), self._tell(), self._watch_lag())
+        self._start(self._link.run, self._tell, self._watch_lag)
         if self._broker.keep_seconds < math.inf:
-            self._start(self._keep())
+            self._start(self._keep)
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         if self._fetching is None and not self._stopped.is_set():
-            [self._fetching] = self._start(self._fetch())
+            [self._fetching] = self._start(self._fetch)
         deliveries = await self._prefetch.take(max_bytes)
         for delivery in deliveries:
             self._read_bytes += delivery.oversize_bytes or len(delivery.raw)
@@ -152,16 +154,16 @@ class QueueSource:
     def _is_still(self) -> bool:
         return self._fetching is None or self._fetching.done()
 
-    def _start(self, *work: Coroutine[Any, Any, None]) -> list[asyncio.Task[None]]:
+    def _start(self, *work: Work) -> list[asyncio.Task[None]]:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(self._guarded(one)) for one in work]
         self._tasks += tasks
         return tasks
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Work) -> None:
         """A bug in one of the tasks is raised by `receive`, so that the run ends instead of hanging."""
         try:
-            await work
+            await work()
         except Exception as bug:  # noqa: BLE001  (raised by receive)
             logger().error("source.failed_inside", broker=self._broker.where, error=type(bug).__name__)
             self._prefetch.close(bug)

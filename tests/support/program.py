@@ -35,8 +35,11 @@ async def start(
     env: dict | None = None,
     stdin=asyncio.subprocess.DEVNULL,
     stdout=asyncio.subprocess.PIPE,
+    stderr=asyncio.subprocess.PIPE,
 ):
-    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    environ = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
+    }
     environ |= {"PERMUTIVE_API_KEY": KEY} if env is None else env
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -47,7 +50,7 @@ async def start(
         env=environ,
         stdin=stdin,
         stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
 
 

@@ -73,6 +73,7 @@ def test_defaults_are_the_documented_ones():
         "http.allow_http": False,
         "input.type": None,
         "input.workspace": None,
+        "input.create": False,
         "input.max_line_bytes": 1_048_576,
         "output.results": None,
         "output.dead_letters": "dead-letters.ndjson",
