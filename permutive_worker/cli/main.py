@@ -15,6 +15,7 @@ from permutive_worker.errors import UsageError, WorkerError
 COMMANDS: Final = {
     "run": ("permutive_worker.cli.run", "run"),
     "replay": ("permutive_worker.cli.replay", "replay"),
+    "enqueue": ("permutive_worker.cli.enqueue", "enqueue"),
     "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
     "demo": ("permutive_worker.cli.demo", "demo"),

@@ -375,9 +375,9 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
             f"PERMUTIVE_WORKER_http__timeout_seconds {MEANT} PERMUTIVE_WORKER_HTTP__TIMEOUT_SECONDS?",
         ),
         (
-            "PERMUTIVE_WORKER_SOURCE__PASSWORD",
+            "PERMUTIVE_WORKER_HTTP__PASSWORD",
             MARKER,
-            f"PERMUTIVE_WORKER_SOURCE__PASSWORD is no variable of the worker: {ELSEWHERE}",
+            f"PERMUTIVE_WORKER_HTTP__PASSWORD is no variable of the worker: {ELSEWHERE}",
         ),
         ("PERMUTIVE_WORKER_ZZZ__QQQ", "5", "PERMUTIVE_WORKER_ZZZ__QQQ is no variable of the worker"),
     ],
