@@ -76,7 +76,6 @@ def _failed(
 
 
 def _unless_expired(entry: Entry, policy: Policy, ruling: Ruling, due: float) -> Ruling:
-    max_age_seconds = policy.max_age_seconds
-    if max_age_seconds is not None and due - entry.read_at + entry.delivery.age_seconds > max_age_seconds:
+    if policy.max_age_seconds is not None and due - entry.read_at > policy.max_age_seconds:
         return Ruling(End.DEAD_LETTERED, Reason.EXPIRED, counted=ruling.counted)
     return ruling

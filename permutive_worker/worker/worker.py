@@ -20,6 +20,7 @@ from permutive_worker.delivery.pipeline import Pipeline
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
 from permutive_worker.delivery.snapshot import lane_status
+from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
@@ -37,6 +38,7 @@ from permutive_worker.worker.inputs import open_source
 from permutive_worker.worker.lanes import new_lane, open_wires, policy
 from permutive_worker.worker.outputs import file_writers
 
+STANDSTILL_LOOK_SECONDS: Final = 1.0
 KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
 
 
@@ -247,6 +249,7 @@ class Worker:
         watching = [
             group.create_task(measure_loop_lag(self._loop_was_late)),
             group.create_task(self._watch_keys()),
+            group.create_task(self._watch_standstills()),
         ]
         for task in watching:
             stack.callback(task.cancel)
@@ -261,6 +264,14 @@ class Worker:
             await asyncio.sleep(KEY_LOOK_SECONDS)
             if await asyncio.to_thread(self.keyring.refresh):
                 logger().info("credentials.reloaded")
+
+    async def _watch_standstills(self) -> None:
+        if self._source.queue is None or self._settler is None:
+            return
+        standstills = Standstills(self._source.queue, self._settler.put)
+        while not self.stopping.requested:
+            standstills.look(self._lanes.values(), self._clock.monotonic())
+            await asyncio.sleep(STANDSTILL_LOOK_SECONDS)
 
     def _settled(self) -> None:
         if self._pipeline is not None:
