@@ -49,6 +49,10 @@ class RateLimit(msgspec.Struct, frozen=True):
     burst: Annotated[
         Burst | None, setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N")
     ] = None
+    shared: Annotated[
+        Text | None,
+        setting("URL of a Redis by which many workers share one rate; needs rate_limit.rate_per_second."),
+    ] = None
     max_retry_after_seconds: Annotated[
         SecondsFromZero,
         setting("The longest pause the API may ask for before a finite run stops, with exit code 75."),
@@ -282,6 +286,8 @@ def _unmeant(settings: Settings) -> dict[str, str]:
     faults = {}
     if fault := base_url_fault(settings.http.base_url, allow_http=settings.http.allow_http):
         faults["http.base_url"] = fault
+    if settings.rate_limit.shared is not None and not settings.rate_limit.rate_per_second:
+        faults["rate_limit.shared"] = "needs a rate that is shared: set rate_limit.rate_per_second too"
     if settings.input.type is not None and settings.input.type not in KINDS:
         faults["input.type"] = f"must be one of {', '.join(KINDS)}"
     return faults

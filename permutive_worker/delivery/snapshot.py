@@ -26,6 +26,7 @@ def lane_status(lane: Lane, clock: Clock) -> LaneStatus:
         pause_reason=reason,
         breaker=gate.breaker.state,
         credentials_valid=not gate.halt.halted,
+        rate_fallback=getattr(gate.limiter, "is_alone", None),
     )
 
 

@@ -6,6 +6,7 @@ client pass the same gate.
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from permutive_worker.control.breaker import Breaker
@@ -34,6 +35,7 @@ class Gate:
         self.places = Places(max_in_flight)
         self.in_flight = 0
         self.limiter = limiter
+        self.on_pause: Callable[[float], None] | None = None  # who else pauses, where a limit is shared
         self.pace = pace or Pace()
 
     def __repr__(self) -> str:
@@ -117,6 +119,8 @@ class Gate:
         self.paused_until = max(self.paused_until, until)
         if self.limiter is not None:
             self.limiter.drop()
+        if self.on_pause is not None:
+            self.on_pause(self.paused_until)
 
     @property
     def is_moving(self) -> bool:

@@ -27,6 +27,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 GROUP_COUNT: Final = 1000  # settled in one call
 LAG_SECONDS: Final = 5.0
+CANCEL_SECONDS: Final = 0.2
 FLUSH_SECONDS: Final = 4.0  # with drain_seconds and the read before it, a stop stays below 25 s
 
 
@@ -138,11 +139,12 @@ class QueueSource:
         self.interrupt()
         if self._tasks and (self._returns or not self._is_still()):
             await self.flush()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._tasks.clear()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12).
+            _, left = await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
+            self._tasks = list(left)
         await self._broker.close()
 
     def bytes_read(self) -> int:

@@ -133,6 +133,12 @@ def _lanes(lanes: Sequence[LaneStatus]) -> Iterable[Metric]:
         ),
         _lane_gauges(
             lanes,
+            "rate_limit_fallback",
+            "1 while the shared limit cannot be reached and a share of the rate is used.",
+            lambda lane: {"": float(bool(lane.rate_fallback))},
+        ),
+        _lane_gauges(
+            lanes,
             "paused_until_timestamp_seconds",
             "Nothing is sent before this moment, 0 if not paused.",
             lambda lane: dict.fromkeys(_PAUSES, _NEVER) | _pause(lane),

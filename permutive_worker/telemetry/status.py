@@ -25,6 +25,9 @@ class LaneStatus(msgspec.Struct, frozen=True):
     pause_reason: str | None  # retry_after | halt
     breaker: Literal["closed", "open", "half_open"]
     credentials_valid: bool
+    rate_fallback: bool | None = (
+        None  # alone, with a share of the rate that cannot be shared; None: not shared
+    )
 
 
 class Status(msgspec.Struct, frozen=True):

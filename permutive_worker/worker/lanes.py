@@ -16,9 +16,9 @@ from permutive_worker.delivery.ruling import Policy
 from permutive_worker.http.gate import Gate
 from permutive_worker.http.plain import PlainWire, open_session
 from permutive_worker.http.reach import wait_until_reachable
-from permutive_worker.limits.local import LocalLimiter
-from permutive_worker.ports import Wire
+from permutive_worker.ports import Limiter, Wire
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.worker.limiters import hear_of_pauses
 
 USER_SHARE: Final = 1 / 16  # of the byte budget one user's waiting jobs may take
 
@@ -56,14 +56,16 @@ def new_lane(
     budget: Budget,
     counts: Counts,
     now: Callable[[], float],
+    limiter: Limiter | None,
 ) -> Lane:
     """Make the lane of one of `lanes` workspaces; where there are several, it may take half the budget."""
     rate = settings.rate_limit.rate_per_second
-    limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
     limit_bytes = settings.delivery.max_pending_bytes
+    gate = Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf))
+    hear_of_pauses(gate, limiter)
     return Lane(
         workspace,
-        Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf)),
+        gate,
         budget if lanes == 1 else Budget(limit_bytes // 2, budget),
         int(limit_bytes * USER_SHARE),
         counts,

@@ -41,7 +41,7 @@ def open_publisher(url: str, *, create: bool) -> Publisher:
 def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
     match address.scheme:
         case "redis" | "rediss":
-            with _needs("redis"):
+            with needs("redis"):
                 from permutive_worker.sources.redis_streams import RedisBroker, RedisPublisher
             return RedisBroker, RedisPublisher
         case _:
@@ -62,7 +62,7 @@ def _address(url: str) -> Address:
 
 
 @contextmanager
-def _needs(extra: str) -> Iterator[None]:
+def needs(extra: str) -> Iterator[None]:
     """Say which command installs the library of a broker."""
     try:
         yield

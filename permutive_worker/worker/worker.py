@@ -27,7 +27,7 @@ from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import WorkerError
 from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
-from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
+from permutive_worker.ports import Clock, Destination, Limiter, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
 from permutive_worker.telemetry.loop_lag import measure_loop_lag
@@ -36,6 +36,7 @@ from permutive_worker.telemetry.progress import estimate_total, progress, summar
 from permutive_worker.telemetry.status import Status
 from permutive_worker.worker.inputs import open_source
 from permutive_worker.worker.lanes import new_lane, open_wires, policy
+from permutive_worker.worker.limiters import open_limiters
 from permutive_worker.worker.outputs import file_writers
 
 STANDSTILL_LOOK_SECONDS: Final = 1.0
@@ -151,6 +152,7 @@ class Worker:
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
         wires = await self._wires(stack, credentials)
+        limiters = await open_limiters(stack, settings, credentials, self._clock.monotonic)
         self._settler = Settler(
             self._source,
             self.writers,
@@ -173,7 +175,8 @@ class Worker:
         senders = [
             (lane, self._sender(lane, wire))
             for lane, wire in (
-                (self._new_lane(key, len(credentials)), wires[key.name]) for key in credentials
+                (self._new_lane(key, len(credentials), limiters[key.name]), wires[key.name])
+                for key in credentials
             )
         ]
         self._pipeline = Pipeline(
@@ -197,9 +200,9 @@ class Worker:
             stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
         )
 
-    def _new_lane(self, key: Credentials, lanes: int) -> Lane:
+    def _new_lane(self, key: Credentials, lanes: int, limiter: Limiter | None) -> Lane:
         now = self._clock.monotonic
-        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now)
+        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, limiter)
         self._lanes[key.name] = lane
         return lane
 

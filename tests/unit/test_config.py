@@ -57,6 +57,7 @@ def test_defaults_are_the_documented_ones():
     assert defaults == {
         "rate_limit.rate_per_second": 0,
         "rate_limit.burst": None,
+        "rate_limit.shared": None,
         "rate_limit.max_retry_after_seconds": 3600,
         "delivery.max_in_flight": 256,
         "delivery.max_attempts": 10,

@@ -1,0 +1,104 @@
+"""What the rate of each set of credentials is counted by: nothing, this process, or a Redis that many share."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from permutive_worker.config import Settings
+from permutive_worker.credentials import Credentials
+from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
+from permutive_worker.http.gate import Gate
+from permutive_worker.limits.local import LocalLimiter
+from permutive_worker.limits.shared import SharedLimiter
+from permutive_worker.ports import Limiter
+from permutive_worker.sources.address import Address, parse_address
+from permutive_worker.telemetry.logs import logger
+from permutive_worker.worker.queues import needs
+
+VARIABLE: Final = "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD"  # the name of a variable
+SOCKET_SECONDS: Final = 1.0  # slower than this, permits are long void: the share is better
+PARAMETERS: Final = {"name": "permutive-worker", "share": "0", "ca": ""}
+
+
+async def open_limiters(
+    stack: AsyncExitStack, settings: Settings, credentials: Sequence[Credentials], now: Callable[[], float]
+) -> dict[str, Limiter | None]:
+    """Return a limiter for each workspace; what a shared one needs ends with `stack`.
+
+    Raises:
+        UnreachableError, ConfigurationError: the Redis of `rate_limit.shared` cannot be used.
+    """
+    limit = settings.rate_limit
+    if not limit.rate_per_second:
+        return dict.fromkeys((key.name for key in credentials), None)
+    if limit.shared is None:
+        return {key.name: LocalLimiter(limit.rate_per_second, limit.burst) for key in credentials}
+    address = parse_address(limit.shared, os.environ, VARIABLE)
+    client = await _connect(stack, address)
+    limiters: dict[str, Limiter | None] = {}
+    for key in credentials:
+        limiters[key.name] = await _open(stack, settings, address, client, key.name, now)
+    return limiters
+
+
+async def _connect(stack: AsyncExitStack, address: Address) -> Any:
+    if address.scheme not in ("redis", "rediss"):
+        raise ConfigurationError("rate_limit.shared must be a URL such as redis://localhost:6379/0")
+    with needs("redis"):
+        from permutive_worker.sources.redis_link import client_of, connecting
+    if address.password_in_url:
+        logger().warning("rate_limit.password_in_url", broker=address.where, hint=f"set {VARIABLE}_FILE")
+    client = client_of(address, address.take(PARAMETERS)["ca"], SOCKET_SECONDS)
+    stack.push_async_callback(client.aclose)
+    with connecting(address.where, VARIABLE):
+        await client.ping()
+    return client
+
+
+async def _open(
+    stack: AsyncExitStack,
+    settings: Settings,
+    address: Address,
+    client: Any,
+    workspace: str,
+    now: Callable[[], float],
+) -> SharedLimiter:
+    from permutive_worker.limits.redis_bucket import RedisBucket
+
+    limit, taken = settings.rate_limit, address.take(PARAMETERS)
+    burst = limit.burst or max(1.0, limit.rate_per_second / 20)
+    share = address.number("share", taken["share"], least=0)
+    name = f"{taken['name']}:{urlsplit(settings.http.base_url).netloc}:{workspace}"
+    worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    bucket = RedisBucket(client, name, worker, limit.rate_per_second, burst)
+    limiter = SharedLimiter(bucket, limit.rate_per_second, burst, min(share, 1.0) or None, now)
+    limiter.on_change = partial(_tell_change, limiter, address.where)
+    try:
+        await limiter.open()
+    except LinkError as error:
+        raise UnreachableError(f"{address.where} cannot be used for rate_limit.shared: {error}") from None
+    stack.push_async_callback(limiter.close)
+    running = asyncio.get_running_loop().create_task(limiter.run())
+    stack.callback(running.cancel)
+    return limiter
+
+
+def _tell_change(limiter: SharedLimiter, where: str, alone_because: str | None) -> None:
+    rate = round(limiter.rate_per_second, 3)
+    if alone_because is None:
+        logger().info("rate_limit.shared", broker=where, rate_per_second=rate)
+    else:
+        logger().warning("rate_limit.alone", broker=where, reason=alone_because, rate_per_second=rate)
+
+
+def hear_of_pauses(gate: Gate, limiter: Limiter | None) -> None:
+    """Where a limit is shared, a pause of one worker is a pause of all."""
+    if isinstance(limiter, SharedLimiter):
+        gate.on_pause = limiter.tell_pause
+        limiter.on_pause = gate.pause
