@@ -24,6 +24,7 @@ from permutive_worker.config.layers import (
     permutive_api_layer,
     refuse_faults,
 )
+from permutive_worker.control.shard import shard_fault
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.jobs.decode import KINDS
 
@@ -114,6 +115,13 @@ class Input(msgspec.Struct, frozen=True):
         Text | None, setting("Workspace of the lines that name none.", "--workspace NAME")
     ] = None
     max_line_bytes: Annotated[Bytes, setting("A longer line becomes a dead letter.")] = 1024 * 1024
+    shard: Annotated[
+        Text | None,
+        setting(
+            "Deliver only the Kth of N shares of the files; auto/N takes K from a Kubernetes Indexed Job.",
+            "--shard K/N",
+        ),
+    ] = None
     create: Annotated[
         bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
     ] = False
@@ -288,6 +296,8 @@ def _unmeant(settings: Settings) -> dict[str, str]:
         faults["http.base_url"] = fault
     if settings.rate_limit.shared is not None and not settings.rate_limit.rate_per_second:
         faults["rate_limit.shared"] = "needs a rate that is shared: set rate_limit.rate_per_second too"
+    if settings.input.shard is not None and (fault := shard_fault(settings.input.shard)):
+        faults["input.shard"] = fault
     if settings.input.type is not None and settings.input.type not in KINDS:
         faults["input.type"] = f"must be one of {', '.join(KINDS)}"
     return faults

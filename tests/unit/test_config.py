@@ -74,6 +74,7 @@ def test_defaults_are_the_documented_ones():
         "http.allow_http": False,
         "input.type": None,
         "input.workspace": None,
+        "input.shard": None,
         "input.create": False,
         "input.max_line_bytes": 1_048_576,
         "output.results": None,
@@ -165,7 +166,7 @@ def test_every_key_can_be_set_from_environment_and_override():
     values = {
         name: key.choices[-1] if key.choices else "identify" if key.is_free_text else "1"
         for name, key in KEYS.items()
-    } | {"http.base_url": "https://example.com", "http.allow_http": "true"}
+    } | {"http.base_url": "https://example.com", "http.allow_http": "true", "input.shard": "1/2"}
     environ = {KEYS[name].variable: value for name, value in values.items()}
 
     assert load_settings(None, environ, {}) == load_settings(None, {}, values)

@@ -50,6 +50,8 @@ def test_every_row_of_the_table_has_its_flag():
         "--base-url": "http.base_url",
         "--type": "input.type",
         "--workspace": "input.workspace",
+        "--shard": "input.shard",
+        "--create": "input.create",
         "--results": "output.results",
         "--dead-letters": "output.dead_letters",
         "--summary": "output.summary",
