@@ -206,7 +206,7 @@ def test_every_command_line_is_understood(line):
 def test_command_lines_were_found():
     names = {parse(arguments_of(line)).command.name for line in commands()}
 
-    assert names == {"run", "replay", "summarize", "sandbox", "demo"}
+    assert names == {"run", "replay", "enqueue", "summarize", "sandbox", "demo"}
 
 
 @pytest.mark.parametrize("program", blocks("python"), ids=["deliver", "stream", "worker"])
