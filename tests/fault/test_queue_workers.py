@@ -105,3 +105,19 @@ async def test_nothing_is_lost_and_little_is_sent_twice(broker, sandbox, worker,
         async with asyncio.timeout(3 * broker.lease_seconds + 1):
             raise AssertionError(len(await source.receive(1000)))
     await source.close()
+
+
+async def test_a_pause_longer_than_any_lease_delivers_nothing_twice(broker, sandbox, worker):
+    await broker.publish([job(number) for number in range(1000)])
+    workers = [await worker(), await worker()]
+    await taken(sandbox, 100)
+
+    sandbox.imitation.limit(1e-6, 1, retry_after_seconds=3 * broker.lease_seconds)
+    await throttled(sandbox)
+    sandbox.imitation.limit(0)
+    await taken(sandbox, 1000)
+    for process in workers:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() in (0, 75)
+
+    assert sandbox.summary()["duplicates"] == 0
