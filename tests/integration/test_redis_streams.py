@@ -1,14 +1,21 @@
 """What is particular to Redis Streams, with a real Redis."""
 
 import asyncio
+import json
+import re
+import signal
+import urllib.error
+import urllib.request
 
 import pytest
 from redis.asyncio import Redis as Client
 from support.brokers import Redis
-from support.program import KEY, program
+from support.program import KEY, program, start
 
 from permutive_worker.errors import ConfigurationError, UnreachableError
 from permutive_worker.model import Settlement
+from permutive_worker.sandbox.app import Sandbox
+from permutive_worker.sandbox.options import SandboxOptions
 from permutive_worker.sources import redis_streams
 from permutive_worker.sources.address import parse_address
 from permutive_worker.sources.queue import QueueSource
@@ -242,14 +249,103 @@ async def test_a_stream_that_vanishes_is_waited_for(opened, client):
 
 async def test_a_run_tells_what_is_wrong_and_never_the_password(redis, tmp_path):
     environ = {"PERMUTIVE_API_KEY": KEY, "PERMUTIVE_WORKER_SOURCE__PASSWORD": "marker-password-77aa"}
+    no_password = {"PERMUTIVE_API_KEY": KEY}
     for inputs, code, said in [
         ([redis.url], 78, "refuses user or password"),
         ([redis.url, "jobs.ndjson"], 64, "cannot be mixed"),
         ([redis.url.replace("127", "ann:marker-password-88bb@127")], 78, "refuses user or password"),
         ([redis.url.replace("idle", "idel")], 78, "did you mean idle?"),
+        ([redis.url, "--dead-letters", "/proc/none/dead.ndjson", "--create"], 78, "/proc/none/dead.ndjson"),
     ]:
-        ended = await program("run", "--log-level", "debug", *inputs, cwd=tmp_path, env=environ)
+        env = no_password if "--create" in inputs else environ
+        ended = await program("run", "--log-level", "debug", *inputs, cwd=tmp_path, env=env)
 
         assert (ended.code, said in ended.text) == (code, True), ended.text
         assert "marker-password" not in ended.text
         assert "Traceback" not in ended.text
+
+
+async def get(url):
+    def read():
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(read)
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def worker(redis, tmp_path):
+    """A worker at the queue: its process, and where its metrics are."""
+    async with Sandbox(SandboxOptions()) as sandbox:
+        log = (tmp_path / "worker.log").open("wb")
+        process = await start(
+            *("run", redis.url, "--create", "--base-url", sandbox.url, "--admin", "0"),
+            *("--log-format", "json", "--progress", "off"),
+            cwd=tmp_path,
+            stderr=log,
+        )
+        log.close()
+
+        async def listens():
+            return b"admin.listening" in (tmp_path / "worker.log").read_bytes()
+
+        await until(listens)
+        url = re.search(r"http://127.0.0.1:\d+", (tmp_path / "worker.log").read_text())[0]
+        yield process, url
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_a_worker_is_not_ready_while_redis_is_away_and_says_so(redis, worker, tmp_path):
+    _, url = worker
+
+    async def ready():
+        return await get(f"{url}/readyz") == (200, "ok\n")
+
+    async def away():
+        return await get(f"{url}/readyz") == (503, "source away\n")
+
+    await until(ready)
+    await redis.kill()
+    await until(away)
+    assert json.loads((await get(f"{url}/status"))[1])["source_away"] is True
+    assert (await get(f"{url}/livez"))[0] == 200
+    assert "permutive_worker_source_lag NaN" in (await get(f"{url}/metrics"))[1]
+    await redis.start()
+    await until(ready)
+
+    told = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines()]
+    assert [one["event"] for one in told if one["event"].startswith("source.")] == [
+        "source.away",
+        "source.back",
+    ]
+
+
+async def test_a_message_that_is_no_job_is_a_dead_letter_and_acknowledged(redis, worker, client, tmp_path):
+    process, _ = worker
+    await client.xadd("jobs", {"job": b"no \xff job"})
+    await client.xadd("jobs", {"job": '{"type":"identify","user_id":"u","aliases":[]}'})
+
+    async def done():
+        group = [one for one in await client.xinfo_groups("jobs") if one["name"] == b"permutive"]
+        return bool(group) and group[0]["lag"] == 0 and group[0]["pending"] == 0
+
+    await until(done)
+    process.send_signal(signal.SIGTERM)
+    await process.wait()
+
+    (letter,) = [json.loads(line) for line in (tmp_path / "dead-letters.ndjson").read_text().splitlines()]
+    assert (letter["reason"], letter["source"]) == ("malformed", "redis")
+    assert letter["position"].startswith("redis:jobs/")
+    assert await client.xinfo_consumers("jobs", "permutive") == []
