@@ -17,7 +17,7 @@ from permutive_worker.http.gate import Gate
 from permutive_worker.limits.local import LocalLimiter
 from permutive_worker.limits.shared import SharedLimiter
 from permutive_worker.ports import Limiter
-from permutive_worker.sources.address import Address, parse_address
+from permutive_worker.sources.address import parse_address
 from permutive_worker.telemetry.logs import logger
 from permutive_worker.worker.queues import needs
 
@@ -39,22 +39,37 @@ async def open_limiters(
         return dict.fromkeys((key.name for key in credentials), None)
     if limit.shared is None:
         return {key.name: LocalLimiter(limit.rate_per_second, limit.burst) for key in credentials}
-    address = parse_address(limit.shared, os.environ, VARIABLE)
-    client = await _connect(stack, address)
+    shared = _Shared(limit.shared, settings)
+    client = await _connect(stack, shared)
     limiters: dict[str, Limiter | None] = {}
     for key in credentials:
-        limiters[key.name] = await _open(stack, settings, address, client, key.name, now)
+        limiters[key.name] = await _open(stack, shared, client, key.name, now)
     return limiters
 
 
-async def _connect(stack: AsyncExitStack, address: Address) -> Any:
-    if address.scheme not in ("redis", "rediss"):
-        raise ConfigurationError("rate_limit.shared must be a URL such as redis://localhost:6379/0")
+class _Shared:
+    """What `rate_limit.shared` and the keys beside it say."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        """Raises ConfigurationError: the URL is not sound."""
+        self.address = parse_address(url, os.environ, VARIABLE)
+        if self.address.scheme not in ("redis", "rediss"):
+            raise ConfigurationError("rate_limit.shared must be a URL such as redis://localhost:6379/0")
+        taken = self.address.take(PARAMETERS)
+        self.share = min(self.address.number("share", taken["share"], least=0), 1.0) or None
+        self.ca = taken["ca"]
+        self.rate_per_second = settings.rate_limit.rate_per_second
+        self.burst = settings.rate_limit.burst or max(1.0, self.rate_per_second / 20)
+        self.name = f"{taken['name']}:{urlsplit(settings.http.base_url).netloc}"
+
+
+async def _connect(stack: AsyncExitStack, shared: _Shared) -> Any:
     with needs("redis"):
         from permutive_worker.sources.redis_link import client_of, connecting
+    address = shared.address
     if address.password_in_url:
         logger().warning("rate_limit.password_in_url", broker=address.where, hint=f"set {VARIABLE}_FILE")
-    client = client_of(address, address.take(PARAMETERS)["ca"], SOCKET_SECONDS)
+    client = client_of(address, shared.ca, SOCKET_SECONDS)
     stack.push_async_callback(client.aclose)
     with connecting(address.where, VARIABLE):
         await client.ping()
@@ -62,27 +77,20 @@ async def _connect(stack: AsyncExitStack, address: Address) -> Any:
 
 
 async def _open(
-    stack: AsyncExitStack,
-    settings: Settings,
-    address: Address,
-    client: Any,
-    workspace: str,
-    now: Callable[[], float],
+    stack: AsyncExitStack, shared: _Shared, client: Any, workspace: str, now: Callable[[], float]
 ) -> SharedLimiter:
     from permutive_worker.limits.redis_bucket import RedisBucket
 
-    limit, taken = settings.rate_limit, address.take(PARAMETERS)
-    burst = limit.burst or max(1.0, limit.rate_per_second / 20)
-    share = address.number("share", taken["share"], least=0)
-    name = f"{taken['name']}:{urlsplit(settings.http.base_url).netloc}:{workspace}"
     worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    bucket = RedisBucket(client, name, worker, limit.rate_per_second, burst)
-    limiter = SharedLimiter(bucket, limit.rate_per_second, burst, min(share, 1.0) or None, now)
-    limiter.on_change = partial(_tell_change, limiter, address.where)
+    name = f"{shared.name}:{workspace}"
+    bucket = RedisBucket(client, name, worker, shared.rate_per_second, shared.burst)
+    limiter = SharedLimiter(bucket, shared.rate_per_second, shared.burst, shared.share, now)
+    limiter.on_change = partial(_tell_change, limiter, shared.address.where)
     try:
         await limiter.open()
     except LinkError as error:
-        raise UnreachableError(f"{address.where} cannot be used for rate_limit.shared: {error}") from None
+        where = shared.address.where
+        raise UnreachableError(f"{where} cannot be used for rate_limit.shared: {error}") from None
     stack.push_async_callback(limiter.close)
     running = asyncio.get_running_loop().create_task(limiter.run())
     stack.callback(running.cancel)

@@ -151,8 +151,8 @@ class Worker:
 
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
-        wires = await self._wires(stack, credentials)
         limiters = await open_limiters(stack, settings, credentials, self._clock.monotonic)
+        wires = await self._wires(stack, credentials)
         self._settler = Settler(
             self._source,
             self.writers,

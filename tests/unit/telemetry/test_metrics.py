@@ -67,6 +67,7 @@ PER_LANE = {
     "concurrency_limit",
     "concurrency_in_use",
     "breaker_state",
+    "rate_limit_fallback",
     "credentials_valid",
 }
 
