@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from permutive_worker.config.address import base_url_fault
 from permutive_worker.config.key import Key, keys_of, setting
 from permutive_worker.config.layers import (
     Given,
@@ -26,6 +25,7 @@ from permutive_worker.config.layers import (
 )
 from permutive_worker.control.shard import shard_fault
 from permutive_worker.errors import ConfigurationError
+from permutive_worker.http.address import base_url_fault
 from permutive_worker.jobs.decode import KINDS
 
 _LONG_SECONDS: Final = 1e9  # 31 years; timers and dates overflow not far beyond
@@ -101,6 +101,11 @@ class Http(msgspec.Struct, frozen=True):
         bool, setting("Allow plain http to another machine, where the key can be read by others.")
     ] = False
 
+    wire: Annotated[
+        Literal["auto", "lean", "plain"],
+        setting("How requests are sent; auto is lean where it is known good, else plain."),
+    ] = "auto"
+
     def __post_init__(self) -> None:
         """Drop the slash at the end of the URL: paths begin with theirs."""
         if isinstance(self.base_url, str):
@@ -115,6 +120,9 @@ class Input(msgspec.Struct, frozen=True):
         Text | None, setting("Workspace of the lines that name none.", "--workspace NAME")
     ] = None
     max_line_bytes: Annotated[Bytes, setting("A longer line becomes a dead letter.")] = 1024 * 1024
+    follow: Annotated[
+        bool, setting("Wait for more at the end of a file, and for its successor, until stopped.", "--follow")
+    ] = False
     shard: Annotated[
         Text | None,
         setting(
@@ -125,6 +133,17 @@ class Input(msgspec.Struct, frozen=True):
     create: Annotated[
         bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
     ] = False
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is remembered of files from run to run."""
+
+    dir: Annotated[Text, setting("Where checkpoints are; made for files only.", "--state-dir DIR")] = (
+        ".permutive-worker"
+    )
+    checkpoint_seconds: Annotated[
+        Seconds, setting("How often a checkpoint is written; it is synced to the disk every second.")
+    ] = 0.05
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -190,6 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery = Delivery()
     http: Http = Http()
     input: Input = Input()
+    state: State = State()
     output: Output = Output()
     guard: Guard = Guard()
     admin: Admin = Admin()

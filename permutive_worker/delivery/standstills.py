@@ -26,7 +26,7 @@ class Standstills:
         self._held = False
 
     def look(self, lanes: Collection[Lane], now: float) -> None:
-        """Give back what stands, hold or resume the queue. Not after a stop: then all of it is given back."""
+        """Give back what stands, hold or resume the queue. After a stop there is nothing left to do."""
         for lane in lanes:
             why = why_standing(lane, now)
             seconds = None if why is None else max(0.0, lane.gate.paused_until - now)
@@ -45,6 +45,7 @@ class Standstills:
     def _give_back(self, lane: Lane, why: Literal["halt", "pause"]) -> None:
         waiting = lane.backlog.drain()
         probes = waiting[:PROBES] if why == "halt" else []
+        lane.look_at_holds()  # a drain forgets which kinds are held
         for entry in probes:
             lane.add(entry)
         for entry in waiting[len(probes) :]:
@@ -58,6 +59,6 @@ class Standstills:
 
 def why_standing(lane: Lane, now: float) -> Literal["halt", "pause"] | None:
     """What keeps the lane from sending, other than an API that is down; None while it moves."""
-    if lane.gate.halt.halted:
+    if lane.gate.halts.standing and lane.is_stuck:
         return "halt"
     return "pause" if lane.gate.paused_until > now else None

@@ -108,7 +108,8 @@ class QueueSource:
         self._prefetch.close()
 
     def hold(self) -> None:
-        self._going.clear()
+        if not self._stopped.is_set():
+            self._going.clear()
         self._return(self._prefetch.drain())
 
     def resume(self) -> None:

@@ -1,16 +1,18 @@
 """What the rate of each set of credentials is counted by: nothing, this process, or a Redis that many share."""
 
 import asyncio
+import math
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from permutive_worker.config import Settings
+from permutive_worker.control.pace import Pace
 from permutive_worker.credentials import Credentials
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
 from permutive_worker.http.gate import Gate
@@ -24,6 +26,29 @@ from permutive_worker.worker.queues import needs
 VARIABLE: Final = "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD"  # the name of a variable
 SOCKET_SECONDS: Final = 1.0  # slower than this, permits are long void: the share is better
 PARAMETERS: Final = {"name": "permutive-worker", "share": "0", "ca": ""}
+
+
+async def open_gates(
+    stack: AsyncExitStack,
+    settings: Settings,
+    credentials: Sequence[Credentials],
+    given: Mapping[str, Gate],
+    now: Callable[[], float],
+) -> dict[str, Gate]:
+    """Return a gate for each workspace, those that are given among them. Raises as `open_limiters`."""
+    needed = [key for key in credentials if key.name not in given]
+    limiters = await open_limiters(stack, settings, needed, now) if needed else {}
+    made = {name: _new_gate(settings, limiter) for name, limiter in limiters.items()}
+    return {**given, **made}
+
+
+def _new_gate(settings: Settings, limiter: Limiter | None) -> Gate:
+    pace = Pace(settings.rate_limit.rate_per_second or math.inf)
+    gate = Gate(settings.delivery.max_in_flight, limiter, pace)
+    if isinstance(limiter, SharedLimiter):  # a pause of one worker is a pause of all
+        gate.on_pause = limiter.tell_pause
+        limiter.on_pause = gate.pause
+    return gate
 
 
 async def open_limiters(
@@ -103,10 +128,3 @@ def _tell_change(limiter: SharedLimiter, where: str, alone_because: str | None) 
         logger().info("rate_limit.shared", broker=where, rate_per_second=rate)
     else:
         logger().warning("rate_limit.alone", broker=where, reason=alone_because, rate_per_second=rate)
-
-
-def hear_of_pauses(gate: Gate, limiter: Limiter | None) -> None:
-    """Where a limit is shared, a pause of one worker is a pause of all."""
-    if isinstance(limiter, SharedLimiter):
-        gate.on_pause = limiter.tell_pause
-        limiter.on_pause = gate.pause

@@ -50,6 +50,8 @@ def test_every_row_of_the_table_has_its_flag():
         "--base-url": "http.base_url",
         "--type": "input.type",
         "--workspace": "input.workspace",
+        "--follow": "input.follow",
+        "--state-dir": "state.dir",
         "--shard": "input.shard",
         "--create": "input.create",
         "--results": "output.results",
