@@ -36,6 +36,7 @@ class Standstills:
             if why is not None and (due or (self._held and len(lane.backlog) > PROBES)):
                 self._give_back(lane, why)
         standing = all(standstill.given_back for standstill in self._lanes.values())
+        standing = standing and not any(_lacks_probe(lane, now) for lane in lanes)
         if standing and not self._held:
             self._queue.hold()
         elif self._held and not standing:
@@ -55,6 +56,11 @@ class Standstills:
         logger().warning(
             "lane.given_back", workspace=lane.workspace, reason=why, jobs=len(waiting) - len(probes)
         )
+
+
+def _lacks_probe(lane: Lane, now: float) -> bool:
+    """A halted lane with nothing to ask with (its last job grew too old) would never open."""
+    return why_standing(lane, now) == "halt" and not len(lane.backlog) and not lane.gate.in_flight
 
 
 def why_standing(lane: Lane, now: float) -> Literal["halt", "pause"] | None:
