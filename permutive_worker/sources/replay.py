@@ -37,6 +37,7 @@ class ReplaySource:
 
     kind = "file"
     finite = True
+    queue = None
     rereadable = False  # the renamed file goes: what is returned must be written down
 
     def __init__(

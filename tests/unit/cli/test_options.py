@@ -52,6 +52,8 @@ def test_every_row_of_the_table_has_its_flag():
         "--workspace": "input.workspace",
         "--follow": "input.follow",
         "--state-dir": "state.dir",
+        "--shard": "input.shard",
+        "--create": "input.create",
         "--results": "output.results",
         "--dead-letters": "output.dead_letters",
         "--summary": "output.summary",

@@ -1,0 +1,138 @@
+"""Real brokers, each on a private port with a private folder, and what a test asks of one.
+
+A class for each, and its name in BROKERS. Where a broker is not installed the test is skipped with the
+reason; where CI is set that is a failure.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from permutive_worker.config import Input, Settings
+from permutive_worker.sources.queue import QueueSource
+from permutive_worker.worker.queues import open_publisher, open_queue
+
+START_SECONDS = 30.0  # a loaded machine with two cores
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def need(program: str) -> str:
+    """The path of a program, else the test does not run."""
+    path = shutil.which(program)
+    if path is None:
+        told = f"{program} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(told)
+        pytest.skip(told)
+    return path
+
+
+async def answers(port: int) -> None:
+    """Wait until something listens."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            return
+
+
+class Broker:
+    """A queue that a test can use, and a server that it can kill. `start` and `url` are each broker's own.
+
+    Attributes:
+        lease_seconds: after that what a dead worker held is given to others (with some seconds more).
+        has_lag: it can say how many messages nobody was given.
+        more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
+        survives: a killed server that is started again knows what it knew.
+    """
+
+    lease_seconds = 2.0
+    has_lag = True
+    survives = True
+    more_duplicates = 0
+    url: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def run(self, *command: object, env: dict[str, str] | None = None) -> None:
+        with (self.folder / "broker.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *map(str, command), cwd=self.folder, stdout=log, stderr=log, env=env
+            )
+
+    async def kill(self) -> None:
+        """As a power cut of the broker."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def stop(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            await self.kill()
+
+    def source(self, max_line_bytes: int = 100_000) -> QueueSource:
+        source = open_queue(Settings(input=Input(create=True)), self.url)
+        assert isinstance(source, QueueSource)
+        source._max_line_bytes = max_line_bytes
+        return source
+
+    async def publish(self, lines: Sequence[bytes]) -> None:
+        publisher = open_publisher(self.url, create=True)
+        await publisher.open()
+        assert await publisher.publish(lines) == len(lines)
+        await publisher.close()
+
+    async def orphan(self, count: int) -> None:
+        """Let another process take at least `count` messages, and kill it."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            Path(__file__).with_name("queue_child.py"),
+            self.url,
+            str(count),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        try:
+            assert await child.stdout.readline() == b"holding\n"
+        finally:
+            child.kill()
+            await child.wait()
+
+
+class Redis(Broker):
+    async def start(self) -> None:
+        await self.run(
+            need("redis-server"),
+            *("--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder, "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", "always"),
+        )
+        await answers(self.port)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0?stream=jobs&idle={self.lease_seconds:g}"
+
+
+BROKERS = {"redis": Redis}
