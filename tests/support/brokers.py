@@ -60,11 +60,13 @@ class Broker:
         has_lag: it can say how many messages nobody was given.
         more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
         survives: a killed server that is started again knows what it knew.
+        keeps_acks: also the acks of the last moments.
     """
 
     lease_seconds = 2.0
     has_lag = True
     survives = True
+    keeps_acks = True
     more_duplicates = 0
     url: str
 
@@ -135,4 +137,19 @@ class Redis(Broker):
         return f"redis://127.0.0.1:{self.port}/0?stream=jobs&idle={self.lease_seconds:g}"
 
 
-BROKERS = {"redis": Redis}
+class Nats(Broker):
+    keeps_acks = False  # nats-server writes them to disk a little later
+
+    async def start(self) -> None:
+        await self.run(
+            need("nats-server"),
+            *("-js", "-sd", self.folder / "jetstream", "-p", self.port, "-a", "127.0.0.1"),
+        )
+        await answers(self.port)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}/JOBS/workers?ack_wait={self.lease_seconds:g}"
+
+
+BROKERS = {"redis": Redis, "nats": Nats}
