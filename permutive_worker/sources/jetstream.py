@@ -68,7 +68,8 @@ class NatsBroker:
 
     async def _find_consumer(self, stream: JetStreamContext) -> ConsumerInfo:
         try:
-            return await stream.consumer_info(self._stream, self._consumer)
+            found: ConsumerInfo = await stream.consumer_info(self._stream, self._consumer)
+            return found
         except NotFoundError as error:
             if not self._create:
                 missing = "stream" if error.err_code == NO_STREAM else "consumer"
