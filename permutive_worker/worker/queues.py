@@ -45,12 +45,12 @@ def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
                 from permutive_worker.sources.redis_streams import RedisBroker, RedisPublisher
             return RedisBroker, RedisPublisher
         case "nats" | "tls":
-            with _needs("nats"):
+            with needs("nats"):
                 from permutive_worker.sources.jetstream import NatsBroker
                 from permutive_worker.sources.nats_publish import NatsPublisher
             return NatsBroker, NatsPublisher
         case "amqp" | "amqps":
-            with _needs("rabbitmq"):
+            with needs("rabbitmq"):
                 from permutive_worker.sources.rabbit_publish import RabbitPublisher
                 from permutive_worker.sources.rabbitmq import RabbitBroker
             return RabbitBroker, RabbitPublisher
