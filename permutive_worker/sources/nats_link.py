@@ -1,6 +1,7 @@
 """A connection to NATS, and what its errors mean to us."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,13 +9,17 @@ from typing import Any, Final
 
 from nats import errors
 from nats.aio.client import Client
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, ServiceUnavailableError
 
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
 from permutive_worker.sources.address import Address
 
 ANSWER_SECONDS: Final = 5.0  # no call waits longer for the server
 PING_SECONDS: Final = 5  # two without an answer: a dead network is noticed within 15 s
+
+
+class NoTlsError(errors.Error):
+    """The server has no TLS, and was asked for it."""
 
 
 class NatsLink:
@@ -56,14 +61,26 @@ class NatsLink:
             **self._credentials(),
             **self._tls(),
         )
+        self._over_tls("")
 
     def _credentials(self) -> dict[str, Any]:
         """User and password; one alone is a token, as in all clients of NATS."""
         user, password = self._address.user, self._address.password
         if user and password:
-            return {"user": user, "password": password}
+            return {"user": lambda: self._over_tls(user), "password": password}
         token = user or password
-        return {"token": token} if token else {}
+        return {"token": lambda: self._over_tls(token)} if token else {}
+
+    def _over_tls(self, secret: str) -> str:
+        """Asked for just before it is sent: nats-py speaks plain text to a server that says it has no TLS."""
+        if self._address.scheme == "tls" and not self._is_encrypted:
+            raise NoTlsError
+        return secret
+
+    @property
+    def _is_encrypted(self) -> bool:
+        told: dict[str, Any] = getattr(self.client, "_server_info", {})  # there is no public word of it
+        return bool(told.get("tls_required"))
 
     def _tls(self) -> dict[str, Any]:
         if self._address.scheme != "tls" and not self._ca:
@@ -95,17 +112,17 @@ def connecting(where: str, link: NatsLink) -> Iterator[None]:
     """Turn what nats-py raises while connecting into our errors."""
     try:
         yield
-    except errors.AuthorizationError:
-        raise ConfigurationError(
-            f"{where} refuses user or password: check PERMUTIVE_WORKER_SOURCE__PASSWORD"
-        ) from None
-    except (errors.NoRespondersError, NoStreamResponseError):
-        raise UnreachableError(f"{where} has no JetStream: start the server with -js") from None
+    except NoTlsError:
+        raise ConfigurationError(f"{where}: the server has no TLS: the URL may be nats://…") from None
+    except (errors.NoRespondersError, ServiceUnavailableError):
+        raise UnreachableError(f"{where} has no JetStream now: is it on (-js)?") from None
     except APIError as error:
-        if error.code == 503:
-            raise UnreachableError(f"{where} has no JetStream for now: {_words(error)}") from None
         raise ConfigurationError(f"{where} refuses: {_words(error)}") from None
     except (errors.Error, OSError, TimeoutError) as error:
+        if "authorization" in str(error).lower():
+            raise ConfigurationError(
+                f"{where} refuses user or password: check PERMUTIVE_WORKER_SOURCE__PASSWORD"
+            ) from None
         if "permissions violation" in str(link.trouble).lower():
             raise ConfigurationError(f"{where}: the user has no permission for this stream") from None
         if isinstance(error, errors.NoServersError) and isinstance(
@@ -130,4 +147,5 @@ def _words(error: APIError) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
+    code = getattr(error, "errno", None)
+    return os.strerror(code) if code else type(error).__name__

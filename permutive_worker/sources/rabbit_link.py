@@ -158,7 +158,8 @@ def connecting(where: str) -> Iterator[None]:
     except (exceptions.AMQPError, OSError, TimeoutError, RuntimeError, EOFError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise ConfigurationError(f"{where}: its certificate is not trusted: add ?ca=FILE") from None
-        raise UnreachableError(f"{where} cannot be reached: {_kind(error)}") from None
+        reason = "it speaks no TLS there" if "SSL" in str(error) else _kind(error)
+        raise UnreachableError(f"{where} cannot be reached: {reason}") from None
 
 
 @contextmanager

@@ -143,10 +143,10 @@ class Redis(Broker):
 class Nats(Broker):
     keeps_acks = False  # nats-server writes them to disk a little later
 
-    async def start(self) -> None:
+    async def start(self, *options: object) -> None:
         await self.run(
             need("nats-server"),
-            *("-js", "-sd", self.folder / "jetstream", "-p", self.port, "-a", "127.0.0.1"),
+            *("-js", "-sd", self.folder / "jetstream", "-p", self.port, "-a", "127.0.0.1", *options),
         )
         await answers(self.port)
 
