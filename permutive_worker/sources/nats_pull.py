@@ -18,6 +18,7 @@ from permutive_worker.sources.nats_link import NatsLink
 
 GRACE_SECONDS: Final = 1.0  # the server tells the end of a request; one that it forgot ends after that
 ENDED: Final = ("404", "408")  # nothing (more) came in time
+MAX_BYTES: Final = 2 * 1024 * 1024  # of one request
 
 
 class Pull:
@@ -34,7 +35,8 @@ class Pull:
         self._inbox = link.client.new_inbox()
         self._numbers = count()
         self._request = ""  # the inbox of the one that is open
-        self._awaited = 0
+        self._awaited = self._asked = 0
+        self._is_next_large = False  # larger than MAX_BYTES: it is asked for alone
         self._until = 0.0
         self._refusal = ""
 
@@ -70,12 +72,14 @@ class Pull:
 
     async def _ask(self, max_count: int, seconds: float) -> None:
         self._request = f"{self._inbox}.{next(self._numbers)}"
-        self._awaited = max_count
+        self._awaited = self._asked = 1 if self._is_next_large else max_count
         self._until = self._now() + seconds + GRACE_SECONDS
         # A little less than we wait, so that the end of the request is heard within the wait.
-        expires_ns = int(seconds * 0.9 * 1e9)
-        body = msgspec.json.encode({"batch": max_count, "expires": expires_ns})
-        await self._link.client.publish(self._subject, body, reply=self._request)
+        wish = {"batch": self._asked, "expires": int(seconds * 0.9 * 1e9)}
+        if not self._is_next_large:
+            wish["max_bytes"] = MAX_BYTES
+        self._is_next_large = False
+        await self._link.client.publish(self._subject, msgspec.json.encode(wish), reply=self._request)
 
     async def _news(self, seconds: float) -> None:
         if self._link.is_closed:
@@ -89,11 +93,15 @@ class Pull:
             self._awaited -= 1
             self.came.append(message)
         elif message.subject == self._request and message.headers:
-            self._awaited = 0
-            status = message.headers.get("Status", "")
-            if status not in ENDED:
-                self._refusal = message.headers.get("Description", f"status {status}")
+            self._on_end(message.headers.get("Status", ""), message.headers.get("Description", ""))
         self._link.news.set()
+
+    def _on_end(self, status: str, words: str) -> None:
+        if "maxbytes" in words.lower():
+            self._is_next_large = self._awaited == self._asked
+        elif status not in ENDED:
+            self._refusal = words or f"status {status}"
+        self._awaited = 0
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Final
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.channel import Channel
 
 from permutive_worker.errors import LinkError
 from permutive_worker.sources.rabbit_link import ANSWER_SECONDS, RabbitLink
@@ -40,7 +41,12 @@ class Window:
 
     @property
     def is_used_up(self) -> bool:
-        return self.is_over or len(self.in_hand) >= self.size
+        return self.is_over or len(self.in_hand) >= self.size or self._is_cut_off
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """The broker has cancelled the consumer: its node went down, or the queue."""
+        return isinstance(self.channel, Channel) and self.name not in self.channel.consumers
 
     async def barrier(self) -> None:
         """Return when the broker has read all that was sent on the channel before."""

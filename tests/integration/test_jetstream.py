@@ -9,7 +9,7 @@ from support.brokers import Nats
 
 from permutive_worker.errors import ConfigurationError, UnreachableError
 from permutive_worker.model import Settlement
-from permutive_worker.sources import link
+from permutive_worker.sources import link, nats_pull
 from permutive_worker.sources.address import parse_address
 from permutive_worker.sources.jetstream import NatsBroker
 from permutive_worker.sources.nats_publish import NatsPublisher
@@ -150,6 +150,22 @@ async def test_what_nobody_fetches_goes_back_before_its_lease_ends(server, monke
 
     settle(other, [delivery])
     await other.close()
+    await source.close()
+
+
+async def test_requests_are_bounded_by_bytes_and_a_larger_message_comes_alone(server, monkeypatch):
+    monkeypatch.setattr(nats_pull, "MAX_BYTES", 2_000)
+    source = source_of(server.url, create=True)
+    await source.open()
+    lines = [b"a" * 500, b"b" * 600, b"c" * 700, b"d" * 800, b"e" * 5_000, b"f" * 500, b"g" * 5_000]
+    await server.publish(lines)
+
+    received = await receive(source, len(lines))
+
+    assert [delivery.raw for delivery in received] == lines
+    settle(source, received)
+    await source.flush()
+    assert not source.is_away
     await source.close()
 
 

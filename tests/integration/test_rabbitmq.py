@@ -126,6 +126,20 @@ async def test_large_messages_make_the_window_small(server, monkeypatch):
     await source.close()
 
 
+async def test_a_consumer_that_the_broker_cancels_is_replaced(server, channel):
+    source = source_of(server.url, create=True)
+    await source.open()
+    await server.publish([b"1"])
+    settle(source, await receive(source, 1))
+    await source.flush()
+
+    await channel.queue_delete(server.queue)
+    await server.publish([b"2"])  # makes it again
+
+    assert [delivery.raw for delivery in await receive(source, 1)] == [b"2"]
+    await source.close()
+
+
 async def test_what_nobody_fetches_goes_back(server, monkeypatch):
     monkeypatch.setattr(rabbitmq, "IDLE_SECONDS", 0.0)
     source = source_of(server.url, create=True)
