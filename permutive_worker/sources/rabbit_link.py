@@ -160,6 +160,10 @@ def connecting(where: str) -> Iterator[None]:
             raise ConfigurationError(f"{where}: its certificate is not trusted: add ?ca=FILE") from None
         reason = "it speaks no TLS there" if "SSL" in str(error) else _kind(error)
         raise UnreachableError(f"{where} cannot be reached: {reason}") from None
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        raise UnreachableError(f"{where} closed the connection") from None
 
 
 @contextmanager
@@ -174,8 +178,7 @@ def running(where: str, link: RabbitLink) -> Iterator[None]:
     except (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, TimeoutError) as error:
         raise LinkError(f"{where}: {_kind(error)}") from None
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling() or not link.is_closed:
+        if _is_cancelled() or not link.is_closed:
             raise
         raise LinkError(f"{where}: the connection was closed") from None
     except LinkError:
@@ -184,6 +187,12 @@ def running(where: str, link: RabbitLink) -> Iterator[None]:
         if not link.is_closed:
             raise
         raise LinkError(f"{where}: {_kind(error)}") from None
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled us, and aiormq did not make it up."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _kind(error: BaseException) -> str:
