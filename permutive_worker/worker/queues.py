@@ -14,7 +14,7 @@ from permutive_worker.sources.broker import Broker
 from permutive_worker.sources.queue import QueueSource
 from permutive_worker.telemetry.logs import logger
 
-SCHEMES: Final = ("redis", "rediss")
+SCHEMES: Final = ("redis", "rediss", "nats", "tls", "amqp", "amqps")
 
 MakeBroker = Callable[[Address, bool], Broker]
 MakePublisher = Callable[[Address, bool], Publisher]
@@ -44,6 +44,16 @@ def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
             with needs("redis"):
                 from permutive_worker.sources.redis_streams import RedisBroker, RedisPublisher
             return RedisBroker, RedisPublisher
+        case "nats" | "tls":
+            with needs("nats"):
+                from permutive_worker.sources.jetstream import NatsBroker
+                from permutive_worker.sources.nats_publish import NatsPublisher
+            return NatsBroker, NatsPublisher
+        case "amqp" | "amqps":
+            with needs("rabbitmq"):
+                from permutive_worker.sources.rabbit_publish import RabbitPublisher
+                from permutive_worker.sources.rabbitmq import RabbitBroker
+            return RabbitBroker, RabbitPublisher
         case _:
             near = get_close_matches(address.scheme, SCHEMES, n=1, cutoff=0.6)
             meant = f"did you mean {near[0]}://?" if near else f"there are {', '.join(SCHEMES)} and files"
