@@ -61,7 +61,7 @@ class Pipeline:
 
         Cancellation: as a stop that does not wait for what is in flight.
         """
-        self._stop.on_request = self.look
+        self._stop.on_request = self._stop_sending
         for lane in self._lanes:
             lane.on_room = self._intake.wake
         async with asyncio.TaskGroup() as group:
@@ -123,15 +123,15 @@ class Pipeline:
     async def _drain(self, reading: asyncio.Task[None], drained_at: float) -> None:
         self.draining = True
         self._source.interrupt()
+        for lane in self._lanes:
+            for entry in lane.close():
+                entry.end = End.RETURNED
+                self._settler.put(entry)
         self._intake.wake()
         await self._until(lambda: self._stop.hurried or reading.done())
         if not reading.done():
             self._source.interrupt()  # once more: nor is the end of a line waited for
             await reading
-        for lane in self._lanes:
-            for entry in lane.close():
-                entry.end = End.RETURNED
-                self._settler.put(entry)
         try:
             async with asyncio.timeout_at(drained_at):
                 await self._until(self._nothing_in_flight)
@@ -149,6 +149,12 @@ class Pipeline:
         await self._until(lambda: self._settler.settling == 0 or settling.done())
         overdue.cancel()
         settling.cancel()
+
+    def _stop_sending(self) -> None:
+        """At once, in the call that asks for the stop: answers that come meanwhile start nothing new."""
+        for lane in self._lanes:
+            lane.closed = True
+        self.look()
 
     def look(self) -> None:
         """Something changed that `run` may wait for: a group settled, a stop, an attempt that landed."""
