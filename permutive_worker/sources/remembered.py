@@ -22,6 +22,7 @@ class Remembered:
         before_bytes: of the inputs as stored, read by earlier runs.
         all_delivered: there is nothing to read.
         again: lines among them that are not done.
+        is_full: the next input waits until one of those that are open is done.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -30,6 +31,7 @@ class Remembered:
         self.before_bytes = 0
         self.all_delivered = False
         self.again = 0
+        self.is_full = False
         self._open: list[Tracked] = []
         self._beginning: asyncio.Task[Tracked] | None = None
         self._room = asyncio.Event()
@@ -45,7 +47,9 @@ class Remembered:
         """
         while len(self._open) >= MAX_OPEN and not self._interrupted:
             self._room.clear()
+            self.is_full = True
             await self._room.wait()
+        self.is_full = False
         if self._interrupted:
             return None
         if self._beginning is None:

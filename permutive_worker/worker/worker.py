@@ -234,14 +234,14 @@ class Worker:
         return lane
 
     def _trouble(self) -> Trouble:
-        intake = self._intake
+        intake, remembered = self._intake, self._remembered
         assert intake is not None  # noqa: S101  (built just before)
         return Trouble(
             {key.name: key for key in self.keyring},
             self._lanes,
             self.stopping,
             self._clock,
-            lambda: intake.ended or intake.held > 0,
+            lambda: intake.ended or intake.held > 0 or (remembered is not None and remembered.is_full),
             finite=self._source.finite,
             max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
             max_halt_seconds=self.settings.delivery.max_halt_seconds,
