@@ -188,6 +188,7 @@ class _Follower:
             file = OpenFile(self._path, fd)
             self._files = deque([file])
             self._tracked.generations.append(file)
+        self._tail.file.passed = True
         self._tail = self._begin(self._files[0])
         self._ended_at = None
         return True
@@ -197,7 +198,7 @@ class _Follower:
 
     def _drop_what_is_done(self) -> None:
         for file in self._tracked.generations[:-1]:
-            if file not in self._files and not len(file.unsettled):
+            if file.is_done:
                 self._tracked.drop(file)
 
 
