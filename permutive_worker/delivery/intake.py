@@ -80,7 +80,10 @@ class Intake:
             return self._unread(delivery, charge_bytes)
         job = self._decoder.decode(raw)
         if not isinstance(job, Fault):
-            return Entry(delivery, job, job.kind, job.user(), self._now(), charge_bytes)
+            entry = Entry(delivery, job, job.kind, job.user(), self._now(), charge_bytes)
+            if delivery.delivered_parts:
+                entry.part = min(delivery.delivered_parts, job.request_count() - 1)
+            return entry
         entry = Entry(delivery, None, "", None, self._now(), charge_bytes)
         if raw.strip():
             return _dead(entry, job)

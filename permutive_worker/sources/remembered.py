@@ -73,9 +73,11 @@ class Remembered:
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Remember what is done; what is returned stays unsettled."""
         for delivery, settlement in settled:
+            origin: Any = delivery.origin  # ours, so a TrackedOrigin
             if settlement is Settlement.ACK:
-                origin: Any = delivery.origin  # ours, so a TrackedOrigin
                 origin.unsettled.settle(delivery.number)
+            elif delivery.delivered_parts:
+                origin.unsettled.note_parts(delivery.number, delivery.delivered_parts)
 
     async def save(self) -> bool:
         """Append what changed since the last time; return whether anything was.

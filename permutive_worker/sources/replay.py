@@ -74,6 +74,7 @@ class ReplaySource:
             records: Any = delivery.origin
             self._origin = ReplayOrigin(getattr(records, "unsettled", None))
         replayed = Delivery(letter.line(), self._origin, letter, delivery.number)
+        replayed.delivered_parts = delivery.delivered_parts
         replayed.filtered = not letter.whole or not self._keep(letter)
         return replayed
 
