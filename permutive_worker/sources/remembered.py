@@ -85,7 +85,8 @@ class Remembered:
         That survives a killed process. Raises OutputError: not everything was written.
         Cancellation: safe; a thread that is writing goes on, and never overtakes a later one.
         """
-        return await self._write([one.snapshot(synced=False) for one in self._open if not one.is_idle])
+        # What is all done too: until a hundred such files are synced many lines would be sent again.
+        return await self._write([one.snapshot(synced=False) for one in self._open])
 
     async def save_synced(self, sync_outcomes: Callable[[], Awaitable[None]]) -> bool:
         """Do the same so that it survives a power cut.
