@@ -358,7 +358,8 @@ class Worker:
         """Whether the whole input was read and every line of it is settled where it should be."""
         failed = any(getattr(error, "exit_code", 1) in (1, 74) for error in self.errors())
         ended = self._intake is not None and self._intake.ended
-        return ended and not failed and self.counts.read == self.counts.ended
+        left = self.stopping.hurried  # then the input may not have been read to its end
+        return ended and not failed and not left and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
         cut_short = self._intake is not None and self._intake.cut_short and self._source.finite

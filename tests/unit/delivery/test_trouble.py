@@ -77,6 +77,11 @@ def test_a_pause_that_is_too_long_for_a_finite_run_ends_with_75_and_says_until_w
     assert "2026-01-01 02:00" in str(worker.errors()[0])
 
 
+def test_a_wait_that_a_rejected_job_is_given_is_nobodys():
+    _, _, summary, _ = run([(400, {"Retry-After": "7200"}), (200, {})], delivery=ONE)
+    assert (summary.exit_code, summary.delivered, summary.dead_lettered) == (3, 19, 1)
+
+
 def test_retry_after_is_obeyed_to_the_second():
     _, _, summary, _ = run([(200, {}), (429, {"Retry-After": "7"}), (200, {})], delivery=ONE)
     assert summary.exit_code == 0
