@@ -261,3 +261,14 @@ async def test_a_link_that_leads_to_another_file_is_still_the_same_input(path):
 
     async with following(link) as life:
         assert await life.lines(3) == [b"1", b"2", b"4"]
+
+
+@follow
+async def test_files_that_had_the_name_while_nobody_read_are_all_given(path):
+    async with following(path) as life:
+        assert await life.lines(2) == [b"1", b"2"]
+        for number in range(3, 6):
+            path.rename(path.with_name(f"log.{number}"))
+            path.write_bytes(b"%d\n" % number)
+            await asyncio.sleep(1)  # the lane is throttled
+        assert await life.lines(3) == [b"3", b"4", b"5"]
