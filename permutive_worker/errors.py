@@ -10,6 +10,7 @@ WorkerError                    something a person must know; `exit_code` is what
 └── ConfigurationError    78   found before anything was sent; also a ValueError
 └── CredentialsError  78   no key, or none that can be read
 TransportError                 one attempt got no answer; never leaves the delivery, nor the client
+LinkError                      a broker went away while running; never leaves the sources
 ApiError                       a call of the client failed
 ├── InvalidRequestError        it was not sent: the arguments are wrong; also a ValueError
 ├── BadRequestError       400
@@ -98,6 +99,10 @@ class TransportError(Exception):
         super().__init__(kind)
         self.kind = kind
         self.sent = sent
+
+
+class LinkError(Exception):
+    """The link to a broker broke; the source connects again. The text holds no user and no password."""
 
 
 TRANSPORT_KINDS: Final = (

@@ -36,6 +36,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         filtered: the source's filter left it out; it is settled and not delivered.
         delivered_parts: requests of its job that were delivered before it was given back; a source that
             remembers them gives the line so to the next run, which does not repeat them.
+        age_seconds: how long it had waited in its queue when it was received; it counts against `max_age`.
     """
 
     raw: bytes
@@ -45,6 +46,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     oversize_bytes: int = 0
     filtered: bool = False
     delivered_parts: int = 0
+    age_seconds: float = 0.0
 
     @property
     def position(self) -> str:
@@ -196,7 +198,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     Attributes:
         job: None if the line is no job, and then `reason` says why.
         kind, user: of the job; "" and None without one.
-        read_at: monotonic seconds.
+        read_at: monotonic seconds; of a queue, when it was put there.
         charge_bytes, budget: what it takes of which byte budget, once it is taken in.
         workspace: its lane's; "" before it has one.
         attempts: requests sent for it, all of them.
@@ -208,6 +210,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         trail: first and last five attempts that failed, as small as can be: many jobs may wait
             (posix seconds, elapsed seconds, and the status or the kind of transport error).
         response: the last answer.
+        returned_why: of a line that ended as returned: halt, pause; else it is the stop's reason.
         end, reason, error: written once, with which the entry passes to the settler.
 
     Intake writes it up to `workspace`, then senders do.
@@ -232,6 +235,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     end: End | None = None
     reason: Reason | None = None
     error: ErrorDetail | None = None
+    returned_why: str = ""
 
 
 def is_partly_delivered(entry: Entry) -> bool:

@@ -33,11 +33,18 @@ class Source(Protocol):
         finite: it has an end.
         rereadable: a delivery settled with RETRY can be read again. Where it is False (pipes) the
             worker writes such lines to the returned file before it settles them.
+        queue: what a source that is a queue has beside this; None for all others.
+
+    A source keeps its memberships, leases and heartbeats alive from open to close, whether or not
+    anybody calls `receive`.
     """
 
     kind: str
     finite: bool
     rereadable: bool
+
+    @property
+    def queue(self) -> "Queue | None": ...
 
     async def open(self) -> None:
         """Raise UsageError if an input is missing; read nothing yet."""
@@ -78,6 +85,55 @@ class Source(Protocol):
     def bytes_total(self) -> int | None:
         """Bytes of all the inputs as stored, None where that cannot be known."""
         ...
+
+
+class Queue(Protocol):
+    """What a queue can be asked and told, beside being a source."""
+
+    @property
+    def is_away(self) -> bool:
+        """The broker cannot be reached now; the source tries again by itself."""
+        ...
+
+    @property
+    def redeliveries(self) -> int:
+        """Messages received that the broker had given to somebody before."""
+        ...
+
+    @property
+    def unconfirmed(self) -> int:
+        """Settlements the broker will not know of: duplicates to come."""
+        ...
+
+    def lag(self) -> int | None:
+        """Messages that wait in the queue, as of some seconds ago; None: not known."""
+        ...
+
+    def hold(self) -> None:
+        """Take nothing from the queue and give back what nobody received; leases live on. `receive` waits."""
+        ...
+
+    def resume(self) -> None:
+        """End a hold."""
+        ...
+
+
+class Publisher(Protocol):
+    """Puts lines into a queue."""
+
+    async def open(self) -> None:
+        """Connect. Raises UnreachableError, ConfigurationError."""
+        ...
+
+    async def publish(self, lines: Sequence[bytes]) -> int:
+        """Put lines into the queue, in order, and return how many the broker has confirmed.
+
+        Raises:
+            UnreachableError: the broker went away; how many of `lines` it has is not known.
+        """
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Wire(Protocol):

@@ -121,7 +121,8 @@ class AdminServer:
         status = self._look()
         if status.ready:
             return web.Response(text="ok\n")
-        reason = "halted" if status.state == "running" else status.state
+        running = "source away" if status.source_away else "halted"
+        reason = running if status.state == "running" else status.state
         return web.Response(status=503, text=reason + "\n")
 
     async def _status(self, _request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ from permutive_worker.errors import UsageError, WorkerError
 COMMANDS: Final = {
     "run": ("permutive_worker.cli.run", "run"),
     "replay": ("permutive_worker.cli.replay", "replay"),
+    "enqueue": ("permutive_worker.cli.enqueue", "enqueue"),
     "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
     "api": ("permutive_worker.cli.api", "api"),
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),

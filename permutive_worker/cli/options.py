@@ -108,6 +108,8 @@ def _flag(key: Key) -> Decorator:
     if key.default is False:
         return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)
     default = "none" if key.default is None else key.default
+    if key.default is False:
+        return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)
     return click.option(
         flag,
         _parameter(key),

@@ -32,6 +32,15 @@ _SECRETS_ARE_ELSEWHERE: Final = (
 )
 
 
+# The password of a queue is a secret: read where the queue is opened, no key of the configuration.
+_SECRET_VARIABLES: Final = (
+    "PERMUTIVE_WORKER_SOURCE__PASSWORD",
+    "PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE",
+    "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD",
+    "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD_FILE",
+)
+
+
 class Given(msgspec.Struct, frozen=True):
     """A value somebody gave for a key.
 
@@ -62,7 +71,7 @@ def permutive_api_layer(environ: Mapping[str, str]) -> Layer:
 def environment_layer(environ: Mapping[str, str], keys: Keys) -> Layer:
     """What `PERMUTIVE_WORKER_<SECTION>__<KEY>` say; blank is unset."""
     by_variable = {key.variable: key for key in keys.values()}
-    ours = [name for name in environ if name.startswith(VARIABLE_PREFIX) and not _is_service_link(name)]
+    ours = [name for name in environ if name.startswith(VARIABLE_PREFIX) and not _is_no_key(name)]
     _refuse(unknown_name(name, "is no variable of the worker", by_variable) for name in ours)
     return {
         by_variable[name].name: Given(by_variable[name].parse(environ[name]), name, name)
@@ -161,8 +170,10 @@ def _flatten(document: Mapping[str, Any], sections: Container[str]) -> Iterator[
             yield section, table
 
 
-def _is_service_link(variable: str) -> bool:
-    return "__" not in variable and _SERVICE_LINK.fullmatch(variable) is not None
+def _is_no_key(variable: str) -> bool:
+    return variable in _SECRET_VARIABLES or (
+        "__" not in variable and _SERVICE_LINK.fullmatch(variable) is not None
+    )
 
 
 def _meant(name: str, known: Mapping[str, Key]) -> str | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from permutive_worker.control.budget import Budget
 from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.standstills import why_standing
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.errors import InputError
 from permutive_worker.jobs.decode import Decoder, Fault
@@ -18,6 +19,7 @@ from permutive_worker.telemetry.counts import Counts
 
 BLOCK_BYTES: Final = 64 * 1024  # lines in hand that are not counted as read yet
 BEFORE_YIELD: Final = 128  # lines decoded in one go: about 0.3 ms of the loop
+RETURN_SECONDS: Final = 0.01  # a queue may give the line again at once: not in a tight circle
 OVERHEAD_BYTES: Final = 1024  # what a pending line takes beside its bytes: entry, job, queue slots
 NO_WORKSPACE: Final = Fault(Reason.INVALID, "workspace: no credentials have this name or workspace_id")
 
@@ -80,7 +82,8 @@ class Intake:
             return self._unread(delivery, charge_bytes)
         job = self._decoder.decode(raw)
         if not isinstance(job, Fault):
-            entry = Entry(delivery, job, job.kind, job.user(), self._now(), charge_bytes)
+            read_at = self._now() - delivery.age_seconds
+            entry = Entry(delivery, job, job.kind, job.user(), read_at, charge_bytes)
             if delivery.delivered_parts:
                 entry.part = min(delivery.delivered_parts, job.request_count() - 1)
             return entry
@@ -113,11 +116,22 @@ class Intake:
         return self._budget.has_room if lane is None else lane.has_room(entry)
 
     async def _wait_for_room(self, lane: Lane | None, entry: Entry) -> None:
+        if lane is not None and self._source.queue is not None and self._would_block_others(lane):
+            entry.end = End.RETURNED
+            entry.returned_why = why_standing(lane, self._now()) or "pause"
+            self.held = 1
+            await asyncio.sleep(RETURN_SECONDS)
+            self.held = 0
+            return
         self.held = 1
         while not self._stop.requested and not self._has_room(lane, entry):
             self._room.clear()
             await self._room.wait()
         self.held = 0
+
+    def _would_block_others(self, lane: Lane) -> bool:
+        """One user, or one lane of several, has all it may have: the others shall not wait for it."""
+        return self._budget.has_room and not lane.is_full
 
     def wake(self) -> None:
         """There may be room again, or the stop was requested."""

@@ -190,10 +190,15 @@ class Lane:
         """Whether intake may add this job, or must wait."""
         if not self.budget.has_room:
             return False
-        if len(self.backlog.ready) >= HIGH_WATER and self._is_moving():
+        if self.is_full:
             return False
         waiting = self.backlog.blocked_bytes(entry.user)
         return waiting == 0 or waiting + entry.charge_bytes <= self._user_limit_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Enough is ready, and leaves soon."""
+        return len(self.backlog.ready) >= HIGH_WATER and self._is_moving()
 
     def _is_moving(self) -> bool:
         return self.gate.is_moving and self.gate.paused_until <= self._now() + SOON_SECONDS

@@ -130,13 +130,14 @@ class Settler:
                 for entry in entries:
                     counts.skipped["filtered" if entry.delivery.filtered else "blank"] += 1
             case End.RETURNED:
-                counts.returned[self._stop.why or "stop"] += len(entries)
+                for entry in entries:
+                    counts.returned[entry.returned_why or self._stop.why or "stop"] += 1
 
     def _count_delivered(self, entries: list[Entry]) -> None:
         counts, now = self._counts, self._clock.monotonic()
         for entry in entries:
             counts.kinds[entry.kind].delivered += 1
-            counts.job_latency.observe(now - entry.read_at)
+            counts.job_latency.observe(now - entry.read_at - entry.delivery.age_seconds)
         counts.last_delivery_at = self._clock.utc_now()
         self._guard.delivered(len(entries))
 

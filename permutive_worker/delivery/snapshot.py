@@ -2,9 +2,10 @@
 
 import math
 from datetime import datetime, timedelta
+from typing import Any
 
 from permutive_worker.delivery.lane import Lane
-from permutive_worker.ports import Clock
+from permutive_worker.ports import Clock, Queue
 from permutive_worker.telemetry.status import HaltStatus, LaneStatus, LineStatus
 
 
@@ -31,6 +32,7 @@ def lane_status(lane: Lane, clock: Clock) -> LaneStatus:
         halts=_halts(lane, clock),
         pending_bytes=lane.budget.pending_bytes,
         longest_line=LineStatus(line[0].delivery.position, *line[1:]) if line is not None else None,
+        rate_fallback=getattr(gate.limiter, "is_alone", None),
     )
 
 
@@ -54,3 +56,15 @@ def _pause(lane: Lane, clock: Clock) -> tuple[datetime | None, str | None]:
     if not 0 < seconds < math.inf:
         return None, ("halt" if halts else None)
     return clock.utc_now() + timedelta(seconds=seconds), reason
+
+
+def queue_status(queue: Queue | None) -> dict[str, Any]:
+    """The fields of `Status` that a queue fills; none without one."""
+    if queue is None:
+        return {}
+    return {
+        "source_away": queue.is_away,
+        "source_lag": queue.lag(),
+        "source_redeliveries": queue.redeliveries,
+        "source_unconfirmed": queue.unconfirmed,
+    }

@@ -39,6 +39,7 @@ class Gate:
         self.places = Places(max_in_flight)
         self.in_flight = 0
         self.limiter = limiter
+        self.on_pause: Callable[[float], None] | None = None  # who else pauses, where a limit is shared
         self.pace = pace or Pace()
         self.storm = Storm()
         # Where a client's calls pass the gate of a lane as well:
@@ -178,6 +179,8 @@ class Gate:
         self.pace.pause(self.paused_until)
         if self.limiter is not None:
             self.limiter.drop()
+        if self.on_pause is not None:
+            self.on_pause(self.paused_until)
 
     @property
     def jobs_in_flight(self) -> int:

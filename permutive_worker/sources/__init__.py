@@ -7,6 +7,7 @@ follow       files that grow and are rotated
 stdin        a pipe, a terminal or a redirected file
 memory       the jobs of a program that embeds the worker
 replay       dead letters
+queue        what all queues have in common; each broker's own file only talks to its broker
 
 What files remember from run to run, from the disk upwards:
 

@@ -116,6 +116,7 @@ class FileSource:
 
     kind = "file"
     finite = True
+    queue = None
 
     def __init__(
         self, paths: Sequence[Path], max_line_bytes: int, store: CheckpointStore | None = None

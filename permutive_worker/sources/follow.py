@@ -50,6 +50,7 @@ class FollowSource:
     kind = "file"
     finite = False
     rereadable = True
+    queue = None
 
     def __init__(self, paths: Sequence[Path], max_line_bytes: int, store: CheckpointStore) -> None:
         self.remembered = Remembered(store)

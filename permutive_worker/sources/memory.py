@@ -39,6 +39,7 @@ class MemorySource:
 
     finite = True
     rereadable = True
+    queue = None
 
     def __init__(
         self, jobs: Iterable[object] | AsyncIterable[object], kind: str = "memory", *, record: bool = False

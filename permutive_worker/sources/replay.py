@@ -38,6 +38,7 @@ class ReplaySource:
 
     kind = "file"
     finite = True
+    queue = None
     rereadable = False  # the renamed file goes: what is returned must be written down
 
     def __init__(

@@ -21,6 +21,7 @@ class StdinSource:
     kind = "stdin"
     finite = True
     rereadable = False
+    queue = None
 
     def __init__(self, max_line_bytes: int, fd: int = 0) -> None:
         self._fd = fd

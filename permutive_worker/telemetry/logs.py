@@ -65,6 +65,9 @@ def configure_logs(
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[Routed()], level=max(_LEVELS[level], logging.WARNING), force=True)
+    logging.getLogger("aiormq").setLevel(
+        logging.CRITICAL
+    )  # each failed try, with a traceback; we tell a break once
 
 
 def logger() -> FilteringBoundLogger:

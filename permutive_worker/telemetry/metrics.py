@@ -133,6 +133,12 @@ def _lanes(lanes: Sequence[LaneStatus]) -> Iterable[Metric]:
         ),
         _lane_gauges(
             lanes,
+            "rate_limit_fallback",
+            "1 while the shared limit cannot be reached and a share of the rate is used.",
+            lambda lane: {"": float(bool(lane.rate_fallback))},
+        ),
+        _lane_gauges(
+            lanes,
             "paused_until_timestamp_seconds",
             "Nothing is sent before this moment, 0 if not paused.",
             lambda lane: dict.fromkeys(_PAUSES, _NEVER) | _pause(lane),
@@ -175,8 +181,12 @@ def _input(counts: Counts, status: Status) -> Iterable[Metric]:
             "Bytes of the whole input, as stored; NaN if it cannot be known.",
             _or_unknown(status.input_size_bytes),
         ),
-        _gauge("source_lag", "Lines waiting in the queue; NaN if it cannot be known.", _UNKNOWN),
-        _counter("source_redeliveries_total", "Lines the queue gave again.", counts.source_redeliveries),
+        _gauge(
+            "source_lag",
+            "Lines waiting in the queue; NaN if it cannot be known.",
+            _or_unknown(status.source_lag),
+        ),
+        _counter("source_redeliveries_total", "Lines the queue gave again.", status.source_redeliveries),
         _gauge(
             "checkpoint_timestamp_seconds",
             "When the last checkpoint was written, 0 if never.",

@@ -46,6 +46,7 @@ class LaneStatus(msgspec.Struct, frozen=True):
     halts: list[HaltStatus] = []
     pending_bytes: int = 0
     longest_line: LineStatus | None = None
+    rate_fallback: bool | None = None  # alone, with a share of the rate; None: it is not shared
 
     @property
     def has_work(self) -> bool:
@@ -69,6 +70,10 @@ class Status(msgspec.Struct, frozen=True):
     held: int = 0  # lines that were read and wait for room in a backlog
     wire: str | None = None  # lean or plain; None before it is chosen, or where one was given
     wire_fallback: str | None = None  # why the lean one is not used, though it might have been
+    source_away: bool = False  # the broker cannot be reached
+    source_lag: int | None = None  # messages nobody was given yet
+    source_redeliveries: int = 0  # messages that somebody had before
+    source_unconfirmed: int = 0  # settlements the broker will not know of: duplicates to come
 
     @property
     def pending(self) -> dict[str, int]:
@@ -86,7 +91,7 @@ class Status(msgspec.Struct, frozen=True):
         """Whether new work would be delivered now: what `/readyz` answers."""
         halted = any(lane.halted for lane in self.lanes)
         moving = any(lane.has_work and not lane.halted for lane in self.lanes)
-        return self.state == "running" and (moving or not halted)
+        return self.state == "running" and (moving or not halted) and not self.source_away
 
 
 Look = Callable[[], Status]

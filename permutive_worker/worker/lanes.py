@@ -1,6 +1,5 @@
 """How jobs are sent: the wire, the lane and the sender of each set of credentials."""
 
-import math
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -9,7 +8,6 @@ from typing import Final, NamedTuple
 from permutive_worker.config import Settings, proxy_from_environment
 from permutive_worker.control.backoff import Backoff
 from permutive_worker.control.budget import Budget
-from permutive_worker.control.pace import Pace
 from permutive_worker.credentials import Credentials
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.ruling import Policy
@@ -19,7 +17,6 @@ from permutive_worker.http.lean import LeanWire, misfit
 from permutive_worker.http.plain import PlainWire, open_session
 from permutive_worker.http.reach import wait_until_reachable
 from permutive_worker.http.self_check import find_fault
-from permutive_worker.limits.local import LocalLimiter
 from permutive_worker.ports import Wire
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
@@ -97,27 +94,18 @@ def new_lane(
     budget: Budget,
     counts: Counts,
     now: Callable[[], float],
-    gate: Gate | None = None,
+    gate: Gate,
 ) -> Lane:
-    """Make the lane of one of `lanes` workspaces; where there are several, it may take half the budget.
-
-    `gate` is one that others pass as well; without it the lane gets its own.
-    """
+    """Make the lane of one of `lanes` workspaces; where there are several, it may take half the budget."""
     limit_bytes = settings.delivery.max_pending_bytes
     return Lane(
         workspace,
-        gate or _new_gate(settings),
+        gate,
         budget if lanes == 1 else Budget(limit_bytes // 2, budget),
         int(limit_bytes * USER_SHARE),
         counts,
         now,
     )
-
-
-def _new_gate(settings: Settings) -> Gate:
-    rate = settings.rate_limit.rate_per_second
-    limiter = LocalLimiter(rate, settings.rate_limit.burst) if rate else None
-    return Gate(settings.delivery.max_in_flight, limiter, Pace(rate or math.inf))
 
 
 def policy(settings: Settings) -> Policy:

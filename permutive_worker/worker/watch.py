@@ -7,6 +7,7 @@ from typing import Any, Final
 from permutive_worker.credentials import Keyring
 from permutive_worker.delivery.expiry import Expiry
 from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.ports import Clock
 from permutive_worker.telemetry.counts import Counts
@@ -27,6 +28,7 @@ class Watch:
         counts: Counts,
         trouble: Trouble,
         expiry: Expiry,
+        standstills: Standstills | None,
         clock: Clock,
     ) -> None:
         self._lanes = lanes
@@ -34,6 +36,7 @@ class Watch:
         self._counts = counts
         self._trouble = trouble
         self._expiry = expiry
+        self._standstills = standstills
         self._clock = clock
 
     @property
@@ -58,4 +61,7 @@ class Watch:
         while True:
             await asyncio.sleep(LANE_LOOK_SECONDS)
             self._trouble.look()
-            self._expiry.look(self._lanes.values(), self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._expiry.look(self._lanes.values(), now)
+            if self._standstills is not None:
+                self._standstills.look(self._lanes.values(), now)

@@ -20,7 +20,8 @@ from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
-from permutive_worker.delivery.snapshot import lane_status
+from permutive_worker.delivery.snapshot import lane_status, queue_status
+from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
@@ -36,6 +37,7 @@ from permutive_worker.telemetry.status import Status
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
 from permutive_worker.worker.inputs import open_source, remembered_by
 from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
+from permutive_worker.worker.limiters import open_gates
 from permutive_worker.worker.outputs import file_writers
 from permutive_worker.worker.watch import Watch
 
@@ -63,7 +65,7 @@ class Worker:
 
         Args:
             settings: see `permutive_worker.config`.
-            inputs: `-` (stdin), or files, globs and directories.
+            inputs: `-` (stdin), the URL of a queue, or files, globs and directories.
             source: instead of inputs.
             writers: instead of the files of `settings.output`; an end without a writer settles at once.
             wire: instead of HTTP to `settings.http.base_url`, also one for each workspace; then no host is tried.
@@ -165,6 +167,7 @@ class Worker:
 
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
+        gates = await open_gates(stack, settings, credentials, self._gates, self._clock.monotonic)
         wires = await self._wires(stack, credentials)
         self._settler = Settler(
             self._source,
@@ -189,7 +192,8 @@ class Worker:
         senders = [
             (lane, self._sender(lane, wire, trouble))
             for lane, wire in (
-                (self._new_lane(stack, key, len(credentials)), wires[key.name]) for key in credentials
+                (self._new_lane(stack, key, len(credentials), gates[key.name]), wires[key.name])
+                for key in credentials
             )
         ]
         self._pipeline = Pipeline(
@@ -203,7 +207,9 @@ class Worker:
             drain_seconds=settings.delivery.drain_seconds,
         )
         expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
-        watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, self._clock)
+        queue = self._source.queue
+        standstills = Standstills(queue, self._settler.put) if queue is not None else None
+        watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock)
         await self._start_watching(stack, watch)
         return self._pipeline
 
@@ -223,10 +229,10 @@ class Worker:
             until_stopped=self.stopping.wait,
         )
 
-    def _new_lane(self, stack: AsyncExitStack, key: Credentials, lanes: int) -> Lane:
-        now, gate = self._clock.monotonic, self._gates.get(key.name)
+    def _new_lane(self, stack: AsyncExitStack, key: Credentials, lanes: int, gate: Gate) -> Lane:
+        now = self._clock.monotonic
         lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, gate)
-        if gate is not None:
+        if key.name in self._gates:
             gate.watchers.append(lane.look_at_holds)  # what the others were refused holds this lane too
             stack.callback(gate.watchers.remove, lane.look_at_holds)
             lane.look_at_holds()
@@ -347,6 +353,7 @@ class Worker:
             total=self._total_lines(),
             wire=self._wire_choice.kind if self._wire_choice is not None else None,
             wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
+            **queue_status(self._source.queue),
         )
 
     def summary(self) -> Summary:

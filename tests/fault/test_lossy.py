@@ -19,6 +19,10 @@ def _line(number):
     return b'{"type":"identify","user_id":"%s","aliases":[],"job_id":%d}\n' % (user.encode(), number)
 
 
+def records(path):
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
 async def test_every_line_ends_where_it_should_and_the_dead_letters_are_the_rejected_ones(tmp_path):
     with (tmp_path / "jobs.ndjson").open("wb") as jobs:
         jobs.writelines(map(_line, range(1, LINES + 1)))
@@ -38,10 +42,10 @@ async def test_every_line_ends_where_it_should_and_the_dead_letters_are_the_reje
     summary = ended.summary
     rejected = set(range(REJECTED_EVERY, LINES + 1, REJECTED_EVERY))
     assert summary["read"] == LINES == summary["delivered"] + summary["dead_lettered"]
-    letters = [json.loads(line) for line in (tmp_path / "dead-letters.ndjson").read_bytes().splitlines()]
+    letters = records(tmp_path / "dead-letters.ndjson")
     assert {letter["reason"] for letter in letters} == {"rejected"}
     assert sorted(letter["job_id"] for letter in letters) == sorted(rejected)
-    results = [json.loads(line)["job_id"] for line in (tmp_path / "results.ndjson").read_bytes().splitlines()]
+    results = [record["job_id"] for record in records(tmp_path / "results.ndjson")]
     assert len(results) == len(set(results)) == LINES - len(rejected)
     assert ledger["unique"] == LINES - len(rejected), "what was called delivered is what the API has"
     assert ledger["duplicates"] <= summary["ambiguous"]

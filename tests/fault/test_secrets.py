@@ -134,6 +134,7 @@ from permutive_worker.cli.main import main
 from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.settler import Settler
+from permutive_worker.http.lean import LeanWire
 from permutive_worker.http.plain import PlainWire
 from permutive_worker.outcomes.dead_letters import DeadLetterWriter
 from permutive_worker.sources.stdin import StdinSource
@@ -162,6 +163,7 @@ main()
         ("PermutiveDestination.request", 3),
         ("PermutiveDestination.judge", 3),
         ("PlainWire.send", 3),
+        ("LeanWire.send", 3),
         ("Intake._read", 1),
         ("StdinSource.receive", 1),
         ("StdinSource.settle", 1),
@@ -175,6 +177,7 @@ async def test_a_bug_tells_where_it_is_and_not_whom_it_met(tmp_path, place, code
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-X", "dev", "-W", "ignore", "-c", INJECTED, place),
             *("run", "--base-url", server.url, "--log-level", "debug", "--progress", "off"),
+            *("--set", f"http.wire={'plain' if place.startswith('PlainWire') else 'auto'}"),
             cwd=tmp_path,
             env={**os.environ, "PERMUTIVE_API_KEY": KEY, "PYTHONFAULTHANDLER": "1"},
             stdin=asyncio.subprocess.PIPE,

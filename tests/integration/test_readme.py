@@ -207,7 +207,12 @@ def test_every_command_line_is_understood(line):
 def test_command_lines_were_found():
     names = {parse(arguments_of(line)).command.name for line in commands()}
 
-    assert {"run", "replay", "summarize", "sandbox", "demo", "list", "create", "aliases", "identify"} == names
+    assert {"run", "replay", "enqueue", "summarize", "sandbox", "demo"} | {
+        "list",
+        "create",
+        "aliases",
+        "identify",
+    } == names
 
 
 @pytest.mark.parametrize(

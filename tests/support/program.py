@@ -35,6 +35,7 @@ async def start(
     env: dict | None = None,
     stdin=asyncio.subprocess.DEVNULL,
     stdout=asyncio.subprocess.PIPE,
+    stderr=asyncio.subprocess.PIPE,
 ):
     environ = {
         name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
@@ -49,7 +50,7 @@ async def start(
         env=environ,
         stdin=stdin,
         stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
 
 

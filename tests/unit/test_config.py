@@ -57,6 +57,7 @@ def test_defaults_are_the_documented_ones():
     assert defaults == {
         "rate_limit.rate_per_second": 0,
         "rate_limit.burst": None,
+        "rate_limit.shared": None,
         "rate_limit.max_retry_after_seconds": 3600,
         "delivery.max_in_flight": 256,
         "delivery.max_attempts": 10,
@@ -74,6 +75,8 @@ def test_defaults_are_the_documented_ones():
         "http.wire": "auto",
         "input.type": None,
         "input.workspace": None,
+        "input.shard": None,
+        "input.create": False,
         "input.max_line_bytes": 1_048_576,
         "input.follow": False,
         "state.dir": ".permutive-worker",
@@ -167,7 +170,7 @@ def test_every_key_can_be_set_from_environment_and_override():
     values = {
         name: key.choices[-1] if key.choices else "identify" if key.is_free_text else "1"
         for name, key in KEYS.items()
-    } | {"http.base_url": "https://example.com", "http.allow_http": "true"}
+    } | {"http.base_url": "https://example.com", "http.allow_http": "true", "input.shard": "1/2"}
     environ = {KEYS[name].variable: value for name, value in values.items()}
 
     assert load_settings(None, environ, {}) == load_settings(None, {}, values)
@@ -378,9 +381,9 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
             f"PERMUTIVE_WORKER_http__timeout_seconds {MEANT} PERMUTIVE_WORKER_HTTP__TIMEOUT_SECONDS?",
         ),
         (
-            "PERMUTIVE_WORKER_SOURCE__PASSWORD",
+            "PERMUTIVE_WORKER_HTTP__PASSWORD",
             MARKER,
-            f"PERMUTIVE_WORKER_SOURCE__PASSWORD is no variable of the worker: {ELSEWHERE}",
+            f"PERMUTIVE_WORKER_HTTP__PASSWORD is no variable of the worker: {ELSEWHERE}",
         ),
         ("PERMUTIVE_WORKER_ZZZ__QQQ", "5", "PERMUTIVE_WORKER_ZZZ__QQQ is no variable of the worker"),
     ],

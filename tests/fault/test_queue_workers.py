@@ -1,0 +1,126 @@
+"""Three real workers at one queue: one killed, one stopped, one that came late."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+
+import pytest
+from support.brokers import BROKERS
+from support.program import start
+
+from permutive_worker.sandbox.app import Sandbox
+from permutive_worker.sandbox.options import SandboxOptions
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
+
+# QUEUE_JOBS=20000 is the whole proof; in CI fewer show the same.
+JOBS = int(os.environ.get("QUEUE_JOBS", "3000"))
+IN_FLIGHT = 32
+RATE = JOBS / 10  # of one worker: the whole takes some seconds, so that there is a middle
+# Answered and not acknowledged yet when the process dies: groups of 20 ms, and one round trip.
+UNTOLD = int(RATE / 5)
+
+
+def job(number):
+    line = {"type": "identify", "user_id": f"user-{number}", "aliases": [], "job_id": f"job-{number}"}
+    return json.dumps(line).encode()
+
+
+@pytest.fixture(params=BROKERS)
+async def broker(request, tmp_path):
+    (tmp_path / "broker").mkdir()
+    started = BROKERS[request.param](tmp_path / "broker")
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def sandbox(broker):
+    options = SandboxOptions(latency_seconds=0.01, retry_after_seconds=3 * broker.lease_seconds)
+    async with Sandbox(options) as started:
+        yield started
+
+
+@pytest.fixture
+async def worker(tmp_path, broker, sandbox):
+    """Starts workers, and leaves none behind."""
+    processes = []
+
+    async def start_one():
+        name = f"worker-{len(processes)}"
+        log = (tmp_path / f"{name}.log").open("wb")
+        process = await start(
+            *("run", broker.url, "--create", "--base-url", sandbox.url, "--rate", f"{RATE:g}"),
+            *("--max-in-flight", IN_FLIGHT, "--dead-letters", f"{name}.ndjson"),
+            cwd=tmp_path,
+            stderr=log,
+        )
+        log.close()
+        processes.append(process)
+        return process
+
+    yield start_one
+    for process in processes:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def taken(sandbox, count):
+    """Wait until the sandbox took so many different jobs."""
+    best, waited = 0, 0.0
+    while (unique := sandbox.summary()["unique"]) < count:
+        waited = 0.0 if unique > best else waited + 0.1
+        best = max(best, unique)
+        assert waited < 60, f"stuck at {unique} of {count}"
+        await asyncio.sleep(0.1)
+
+
+async def test_nothing_is_lost_and_little_is_sent_twice(broker, sandbox, worker, tmp_path):
+    for begin in range(0, JOBS, 1000):
+        await broker.publish([job(number) for number in range(begin, min(JOBS, begin + 1000))])
+    killed, stopped = await worker(), await worker()
+
+    await taken(sandbox, JOBS // 3)
+    late = await worker()
+    await taken(sandbox, JOBS // 2)
+    killed.send_signal(signal.SIGKILL)
+    stopped.send_signal(signal.SIGTERM)
+    assert await stopped.wait() in (0, 75)
+    await taken(sandbox, JOBS)
+    late.send_signal(signal.SIGTERM)
+    assert await late.wait() in (0, 75)
+
+    ledger = sandbox.summary()
+    print(f"{broker.url.partition(':')[0]}: {JOBS} jobs, {ledger['duplicates']} sent twice", file=sys.stderr)
+    assert ledger["unique"] == JOBS
+    assert ledger["duplicates"] <= IN_FLIGHT + UNTOLD + broker.more_duplicates
+    assert not list(tmp_path.glob("worker-*.ndjson*"))
+    source = broker.source()
+    await source.open()
+    with pytest.raises(TimeoutError):  # nothing is left, nothing was forgotten
+        async with asyncio.timeout(3 * broker.lease_seconds + 1):
+            raise AssertionError(len(await source.receive(1000)))
+    await source.close()
+
+
+async def test_a_pause_longer_than_any_lease_delivers_nothing_twice(broker, sandbox, worker):
+    await broker.publish([job(number) for number in range(1000)])
+    workers = [await worker(), await worker()]
+    await taken(sandbox, 100)
+
+    sandbox.imitation.set_limit(0.001, 1)
+    async with asyncio.timeout(30):
+        while sum(status == 429 for _, status in sandbox.imitation.ledger.arrivals()) < 2:
+            await asyncio.sleep(0.05)
+    sandbox.imitation.set_limit(0)
+    await taken(sandbox, 1000)
+    for process in workers:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() in (0, 75)
+
+    assert sandbox.summary()["duplicates"] == 0
