@@ -185,4 +185,4 @@ def test_help_shows_every_flag_with_its_default_and_no_trap():
     assert "--log-level debug|info|warning|error" in shown
     assert "[default: https://api.permutive.app]" in shown
     assert "--api-key" not in shown
-    assert "--allow-http" not in shown
+    assert "--allow-http" in shown
