@@ -34,6 +34,8 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         number: counts lines of the input from 1.
         oversize_bytes: the length of the whole line if it was longer than `max_line_bytes`, else 0.
         filtered: the source's filter left it out; it is settled and not delivered.
+        delivered_parts: requests of its job that were delivered before it was given back; a source that
+            remembers them gives the line so to the next run, which does not repeat them.
         age_seconds: how long it had waited in its queue when it was received; it counts against `max_age`.
     """
 
@@ -43,6 +45,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     number: int = 0
     oversize_bytes: int = 0
     filtered: bool = False
+    delivered_parts: int = 0
     age_seconds: float = 0.0
 
     @property

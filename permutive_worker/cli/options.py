@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
 _TRAPS: Final = ("--api-key", "--key", "--token")  # what people try; refused with what to do instead
-_CONNECTION: Final = ("http.base_url", "http.timeout_seconds", "input.workspace")
+_CONNECTION: Final = ("http.base_url", "http.allow_http", "http.timeout_seconds", "input.workspace")
 _NO_KEY_HERE: Final = (
     "The key is not taken from the command line, where everybody on this machine can read it; "
     "set PERMUTIVE_API_KEY_FILE to a file that holds it, or PERMUTIVE_API_KEY"

@@ -98,9 +98,9 @@ class Http(msgspec.Struct, frozen=True):
         "https://api.permutive.app"
     )
     allow_http: Annotated[
-        bool, setting("Allow plain http to another machine, where the key can be read by others.")
+        bool,
+        setting("Allow plain http to another machine, where the key can be read by others.", "--allow-http"),
     ] = False
-
     wire: Annotated[
         Literal["auto", "lean", "plain"],
         setting("How requests are sent; auto is lean where it is known good, else plain."),

@@ -31,12 +31,14 @@ class Reading(NamedTuple):
         next: the first line that was never read.
         unsettled: numbers of the lines before it that are not done, growing.
         fragment: the last line before it, if it had no line end.
+        parts: of those that are not done, how many of a line's requests are.
     """
 
     begin: Place
     next: Place
     unsettled: list[int]
     fragment: Fragment | None = None
+    parts: dict[int, int] | None = None
 
 
 FIRST: Final = Place(0, 1)
@@ -50,6 +52,7 @@ class Line(Protocol):
     place: Any
     number: int
     oversize_bytes: int
+    delivered_parts: int
 
 
 L = TypeVar("L", bound=Line)
@@ -62,7 +65,7 @@ class Unsettled:
         changes: grows with every change, so that nothing is written when nothing changed.
     """
 
-    __slots__ = ("_fragment", "_lines", "_next", "_reading", "changes")
+    __slots__ = ("_fragment", "_lines", "_next", "_parts", "_reading", "changes")
 
     def __init__(self, known: Reading = UNREAD) -> None:
         # Number → offset, in reading order; None: known from a checkpoint and not met again yet.
@@ -70,6 +73,7 @@ class Unsettled:
         self._next = known.next
         self._reading = known.begin
         self._fragment = known.fragment
+        self._parts = dict(known.parts or {})
         self.changes = 0
 
     def __repr__(self) -> str:
@@ -101,6 +105,9 @@ class Unsettled:
         known = self._lines
         for line in lines:
             known[line.number] = line.place
+        if self._parts:
+            for line in lines:
+                line.delivered_parts = self._parts.get(line.number, 0)
         self._pass(then)
         if unended and lines:
             self._fragment = Fragment(lines[-1].place, lines[-1].number, _length_bytes(lines[-1]))
@@ -110,10 +117,20 @@ class Unsettled:
     def settle(self, number: int) -> None:
         """Forget a line: it is done."""
         self._lines.pop(number, None)
+        if self._parts:
+            self._parts.pop(number, None)
         self.changes += 1
 
+    def note_parts(self, number: int, parts: int) -> None:
+        """Of a line that is not done so many requests are."""
+        if number in self._lines:
+            self._parts[number] = parts
+            self.changes += 1
+
     def snapshot(self) -> Reading:
-        return Reading(self._begin(), self._next, list(self._lines), self._fragment)
+        return Reading(
+            self._begin(), self._next, list(self._lines), self._fragment, dict(self._parts) or None
+        )
 
     def _is_wanted(self, line: Line) -> bool:
         if line.number >= self._next.number or line.number in self._lines:

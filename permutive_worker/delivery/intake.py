@@ -83,7 +83,10 @@ class Intake:
         job = self._decoder.decode(raw)
         if not isinstance(job, Fault):
             read_at = self._now() - delivery.age_seconds
-            return Entry(delivery, job, job.kind, job.user(), read_at, charge_bytes)
+            entry = Entry(delivery, job, job.kind, job.user(), read_at, charge_bytes)
+            if delivery.delivered_parts:
+                entry.part = min(delivery.delivered_parts, job.request_count() - 1)
+            return entry
         entry = Entry(delivery, None, "", None, self._now(), charge_bytes)
         if raw.strip():
             return _dead(entry, job)

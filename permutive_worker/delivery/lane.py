@@ -100,16 +100,16 @@ class Lane:
                 return halts.lane, None, max(halts.lane.closed_seconds(now), until_ready)
             return halts.lane, parked[0], halts.lane.closed_seconds(now)
         others_ready = until_ready == 0.0
+        for kind in halts.kinds:  # first, for they are rare: a kind that fails would leave no turn to them
+            seconds = halts.kinds[kind].closed_seconds(now) if kind in parked else math.inf
+            if seconds == 0.0:
+                return halts.kinds[kind], kind, 0.0
+            until_ready = min(until_ready, seconds)
         for kind in self.gate.trickle.kinds:
             if kind not in parked or kind in halts.kinds:
                 continue
             if self.gate.trickle.may_start(kind, others_ready=others_ready):
                 return None, kind, 0.0
-        for kind in halts.kinds:
-            seconds = halts.kinds[kind].closed_seconds(now) if kind in parked else math.inf
-            if seconds == 0.0:
-                return halts.kinds[kind], kind, 0.0
-            until_ready = min(until_ready, seconds)
         return None, None, until_ready
 
     def look_at_holds(self) -> None:
@@ -138,8 +138,9 @@ class Lane:
             return False
         if gate.halts.lane.halted:
             return True
-        others = backlog.ready or backlog.asleep or gate.trickle.kinds
-        return bool(gate.halts.kinds) and not others
+        refused = gate.halts.kinds
+        trickling = any(backlog.has_parked(kind) for kind in gate.trickle.kinds if kind not in refused)
+        return bool(refused) and not (backlog.ready or backlog.asleep or trickling)
 
     @property
     def is_idle(self) -> bool:

@@ -109,6 +109,9 @@ class Settler:
 
     def _settle(self, end: End, entries: list[Entry]) -> None:
         settlement = Settlement.RETRY if end is End.RETURNED else Settlement.ACK
+        if end is End.RETURNED:
+            for entry in entries:
+                entry.delivery.delivered_parts = entry.part
         self._source.settle([(entry.delivery, settlement) for entry in entries])
         for entry in entries:
             assert entry.budget is not None  # noqa: S101  (intake charged it)

@@ -52,6 +52,8 @@ class Trouble:
     def __call__(self, lane: Lane, verdict: Verdict) -> None:
         if verdict.action is Action.HALT:
             self._refused(lane, verdict)
+        elif verdict.action is Action.REJECT:
+            return  # what it asks to wait for is not this job any more
         elif (verdict.retry_after_seconds or 0.0) > self._max_retry_after_seconds and self._finite:
             self._give_up("stop", self._too_long(verdict.retry_after_seconds or 0.0))
 

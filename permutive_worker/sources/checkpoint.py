@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from permutive_worker.errors import ConfigurationError, OutputError, UsageError
 from permutive_worker.sources.record import CorruptRecord, Record, decode_records, encode_record
 
@@ -134,7 +136,7 @@ def lock_checkpoint(path: Path, name: str, first: Record | None) -> CheckpointFi
     """
     try:
         if first is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_directory(path.parent)
         elif not path.exists():
             return CheckpointFile(path, None, None)
         return _lock_in_its_directory(path, name, first)
@@ -163,15 +165,24 @@ def forget_checkpoint(path: Path, name: str) -> None:
         raise ConfigurationError(f"cannot remove the checkpoint {path}: {error.strerror}") from error
 
 
+def _make_directory(path: Path) -> None:
+    """Make it and those above it that are missing, all for this user only; `mkdir -p` is more generous."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def _lock_in_its_directory(path: Path, name: str, first: Record | None) -> CheckpointFile:
     directory_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory_fd, fcntl.LOCK_EX)  # of two workers that start at once one makes the file
-        if (fd := _lock(path, name)) is not None:
-            return CheckpointFile(path, fd, _read(fd, path, name))
-        checkpoint = CheckpointFile(path, None, None)
+        fd = _lock(path, name)
+        known = _read(fd, path, name) if fd is not None else None
+        checkpoint = CheckpointFile(path, fd, known)
         if first is not None:
-            checkpoint.replace(encode_record(first), 0)
+            # A known one too: what is appended behind a torn last line would make all of it corrupt.
+            begin = first if known is None else msgspec.structs.replace(known, worker=first.worker)
+            checkpoint.replace(encode_record(begin), 0)
         return checkpoint
     finally:
         os.close(directory_fd)

@@ -5,6 +5,9 @@ A look every quarter of a second; no watcher that a network file system would le
     renamed     the old file is read to its end and a second beyond, then the new one of that name
     truncated   reading begins again at its first byte; a warning says so
     vanished    the old file is read on, until there is one of that name again
+
+Names are looked at by a task of their own: rotations go on while nobody reads, for the API throttles, and a
+file that nobody opened before the next one came would never be found.
 """
 
 import asyncio
@@ -55,6 +58,8 @@ class FollowSource:
         self._max_line_bytes = max_line_bytes
         self._followers: deque[_Follower] = deque()
         self._interrupted = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._problem: InputError | None = None
 
     async def open(self) -> None:
         """Open every file and lock its checkpoint.
@@ -72,6 +77,7 @@ class FollowSource:
         except BaseException:
             await self.remembered.close()
             raise
+        self._looking = asyncio.create_task(self._look_often())
 
     async def _begin_all(self) -> None:
         for path in self._paths:
@@ -83,6 +89,8 @@ class FollowSource:
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         while not self._interrupted.is_set():
+            if self._problem is not None:
+                raise self._problem
             for _ in range(len(self._followers)):
                 self._followers.rotate(-1)
                 if lines := await self._followers[-1].receive(max_bytes):
@@ -107,7 +115,20 @@ class FollowSource:
 
     async def close(self) -> None:
         self._interrupted.set()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
         await self.remembered.close()
+
+    async def _look_often(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            for follower in tuple(self._followers):
+                try:
+                    await follower.look()
+                except OSError as error:
+                    self._problem = InputError(f"{follower.path} cannot be read: {error.strerror}")
+                    return
 
     def bytes_read(self) -> int:
         return self.remembered.before_bytes + sum(one.new_bytes for one in self._followers)
@@ -122,7 +143,7 @@ class _Follower:
 
     def __init__(self, path: Path, tracked: Tracked, max_line_bytes: int) -> None:
         self.new_bytes = 0  # given by this run and by none before
-        self._path = path
+        self.path = path
         self._tracked = tracked
         self._max_line_bytes = max_line_bytes
         self._files = deque(tracked.generations)  # that are to be read, in this order
@@ -143,8 +164,16 @@ class _Follower:
                 if wanted:
                     return wanted
         except OSError as error:
-            raise InputError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
         return ()
+
+    async def look(self) -> None:
+        """Open the file that has the name now, if it is another one. Raises OSError."""
+        fd = await asyncio.to_thread(_open_another, self.path, self._tracked.file.fd)
+        if fd is not None:
+            file = OpenFile(self.path, fd)
+            self._tracked.generations.append(file)
+            self._files.append(file)
 
     def _note(self, lines: Sequence[Delivery]) -> Sequence[Delivery]:
         unsettled = self._tail.file.unsettled
@@ -163,13 +192,11 @@ class _Follower:
             self._tail.feed(block)
             return True
         if block is None:
-            logger().warning("input.truncated", input=str(self._path), hint="read again from its first byte")
-            self._tail.file.truncated = True
-            self._files.clear()
-            return await self._succeed()
-        if len(self._files) == 1 and not await asyncio.to_thread(_is_another, self._path, self._tail.file.fd):
+            logger().warning("input.truncated", input=str(self.path), hint="read again from its first byte")
+            return self._begin_again()
+        if len(self._files) == 1:
             return False
-        return self._has_lingered() and (self._tail.end() or await self._succeed())
+        return self._has_lingered() and (self._tail.end() or self._succeed())
 
     def _has_lingered(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -177,18 +204,19 @@ class _Follower:
             self._ended_at = now
         return now >= self._ended_at + LINGER_SECONDS
 
-    async def _succeed(self) -> bool:
-        """Begin the file that has the name now."""
-        if len(self._files) > 1:
-            self._files.popleft()
-        else:
-            try:
-                fd = await asyncio.to_thread(os.open, self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:  # gone again
-                return False
-            file = OpenFile(self._path, fd)
-            self._files = deque([file])
-            self._tracked.generations.append(file)
+    def _begin_again(self) -> bool:
+        """Begin the file that was cut from its first byte: another one, as far as the checkpoint goes."""
+        cut, generations = self._tail.file, self._tracked.generations
+        cut.truncated = True
+        again = OpenFile(cut.path, os.dup(cut.fd))
+        generations.insert(generations.index(cut) + 1, again)
+        self._files.insert(1, again)
+        return self._succeed()
+
+    def _succeed(self) -> bool:
+        """Begin the file that comes next."""
+        self._files.popleft()
+        self._tail.file.passed = True
         self._tail = self._begin(self._files[0])
         self._ended_at = None
         return True
@@ -198,7 +226,7 @@ class _Follower:
 
     def _drop_what_is_done(self) -> None:
         for file in self._tracked.generations[:-1]:
-            if file not in self._files and not len(file.unsettled):
+            if file.is_done:
                 self._tracked.drop(file)
 
 
@@ -246,12 +274,16 @@ class _Tail:
         return taken
 
 
-def _is_another(path: Path, fd: int) -> bool:
-    """Whether the name means another file than this one. Not, as long as it means none."""
+def _open_another(path: Path, fd: int) -> int | None:
+    """Open the file of this name if it is another one than that of `fd`; None too while there is none."""
     try:
-        return not os.path.samestat(os.stat(path), os.fstat(fd))
+        another = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return None
+    if os.path.samestat(os.fstat(another), os.fstat(fd)):
+        os.close(another)
+        return None
+    return another
 
 
 def _refuse_what_has_no_tail(path: Path) -> None:

@@ -22,6 +22,7 @@ class Remembered:
         before_bytes: of the inputs as stored, read by earlier runs.
         all_delivered: there is nothing to read.
         again: lines among them that are not done.
+        is_full: the next input waits until one of those that are open is done.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -30,6 +31,7 @@ class Remembered:
         self.before_bytes = 0
         self.all_delivered = False
         self.again = 0
+        self.is_full = False
         self._open: list[Tracked] = []
         self._beginning: asyncio.Task[Tracked] | None = None
         self._room = asyncio.Event()
@@ -45,7 +47,9 @@ class Remembered:
         """
         while len(self._open) >= MAX_OPEN and not self._interrupted:
             self._room.clear()
+            self.is_full = True
             await self._room.wait()
+        self.is_full = False
         if self._interrupted:
             return None
         if self._beginning is None:
@@ -69,9 +73,11 @@ class Remembered:
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Remember what is done; what is returned stays unsettled."""
         for delivery, settlement in settled:
+            origin: Any = delivery.origin  # ours, so a TrackedOrigin
             if settlement is Settlement.ACK:
-                origin: Any = delivery.origin  # ours, so a TrackedOrigin
                 origin.unsettled.settle(delivery.number)
+            elif delivery.delivered_parts:
+                origin.unsettled.note_parts(delivery.number, delivery.delivered_parts)
 
     async def save(self) -> bool:
         """Append what changed since the last time; return whether anything was.
@@ -79,7 +85,8 @@ class Remembered:
         That survives a killed process. Raises OutputError: not everything was written.
         Cancellation: safe; a thread that is writing goes on, and never overtakes a later one.
         """
-        return await self._write([one.snapshot(synced=False) for one in self._open if not one.is_idle])
+        # What is all done too: until a hundred such files are synced many lines would be sent again.
+        return await self._write([one.snapshot(synced=False) for one in self._open])
 
     async def save_synced(self, sync_outcomes: Callable[[], Awaitable[None]]) -> bool:
         """Do the same so that it survives a power cut.

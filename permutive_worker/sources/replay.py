@@ -32,7 +32,8 @@ class ReplaySource:
     """A ports.Source of one dead-letter file; a delivery's place is its `DeadLetter`.
 
     What `keep` does not want is `filtered`, and so is a record that holds only the beginning of its
-    line. A stop does not end the reading: every record is given, so that it can be put back.
+    line. A stop does not end the reading: every record is given, so that it can be put back. A second
+    interrupt does: what was not read stays in the file.
     """
 
     kind = "file"
@@ -51,6 +52,7 @@ class ReplaySource:
         self._file = FileSource([path], max_line_bytes * RECORD_FACTOR + RECORD_BYTES, store)
         self._keep = keep
         self._origin: ReplayOrigin | None = None
+        self._interrupted = False
 
     @property
     def remembered(self) -> Remembered | None:
@@ -75,11 +77,15 @@ class ReplaySource:
             records: Any = delivery.origin
             self._origin = ReplayOrigin(getattr(records, "unsettled", None))
         replayed = Delivery(letter.line(), self._origin, letter, delivery.number)
+        replayed.delivered_parts = delivery.delivered_parts
         replayed.filtered = not letter.whole or not self._keep(letter)
         return replayed
 
     def interrupt(self) -> None:
-        """Read on; see the class."""
+        """Read on; at the second time end. See the class."""
+        if self._interrupted:
+            self._file.interrupt()
+        self._interrupted = True
 
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Remember what is done, for the next replay if this one is killed; the file goes when all of it is."""

@@ -44,6 +44,7 @@ class OpenFile:
         packed: its text is not its bytes.
         stored_bytes: read so far, as stored; for a packed file its reader says so.
         truncated: what was read of it is no longer there.
+        passed: nothing more is read of it; while files are followed, another one comes after it.
     """
 
     def __init__(self, path: Path, fd: int, known: Reading = UNREAD, stored_bytes: int = 0) -> None:
@@ -54,6 +55,11 @@ class OpenFile:
         self.packed = is_gzip(os.pread(fd, 2, 0))
         self.stored_bytes = stored_bytes
         self.truncated = False
+        self.passed = False
+
+    @property
+    def is_done(self) -> bool:
+        return self.passed and not len(self.unsettled)
 
     def snapshot(self) -> Callable[[], Generation]:
         """Take what a checkpoint says of this moment; the rest of it is found by the call, which blocks."""
@@ -137,7 +143,9 @@ class Snapshot:
         self._state = state
         self._synced = synced
         self._finished = tracked.ended and tracked.is_idle
-        self._parts = [file.snapshot() for file in tracked.generations]
+        # What is done needs not be there any more when the next run begins.
+        left = [file for file in tracked.generations if file is tracked.file or not file.is_done]
+        self._parts = [file.snapshot() for file in left]
         self._dropped = [] if synced else list(tracked.dropped)
         self._line: bytes | None = None
 
@@ -178,9 +186,14 @@ class CheckpointStore:
         self._destination = destination
         self._restart = restart
 
-    def path_of(self, path: Path) -> Path:
-        """Where the checkpoint of an input is."""
+    def path_of(self, path: Path, *, follow: bool = False) -> Path:
+        """Where the checkpoint of an input is.
+
+        A link that is followed is known by its own name: what it leads to may change.
+        """
         real = os.path.realpath(path)
+        if follow:
+            real = os.path.join(os.path.realpath(path.parent), path.name)
         told = re.sub(r"[^\w.-]", "_", os.path.basename(real), flags=re.ASCII)[:_NAME_CHARACTERS]
         both = os.fsencode(real) + b"\0" + self._destination.encode()
         return self._directory / f"{told}.{hashlib.sha256(both).hexdigest()[:16]}{_SUFFIX}"
@@ -220,10 +233,11 @@ class CheckpointStore:
         with ExitStack() as undo:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, fd)
+            own = self.path_of(path, follow=follow)
             if follow and self._restart:
-                self.forget(path)
+                forget_checkpoint(own, str(path))
             fresh = self._record(path, [identify(fd, UNREAD, 0)])
-            checkpoint = lock_checkpoint(self.path_of(path), str(path), fresh)
+            checkpoint = lock_checkpoint(own, str(path), fresh)
             undo.callback(checkpoint.close)
             record = checkpoint.record or fresh
             if follow:

@@ -240,14 +240,14 @@ class Worker:
         return lane
 
     def _trouble(self) -> Trouble:
-        intake = self._intake
+        intake, remembered = self._intake, self._remembered
         assert intake is not None  # noqa: S101  (built just before)
         return Trouble(
             {key.name: key for key in self.keyring},
             self._lanes,
             self.stopping,
             self._clock,
-            lambda: intake.ended or intake.held > 0,
+            lambda: intake.ended or intake.held > 0 or (remembered is not None and remembered.is_full),
             finite=self._source.finite,
             max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
             max_halt_seconds=self.settings.delivery.max_halt_seconds,
@@ -365,7 +365,8 @@ class Worker:
         """Whether the whole input was read and every line of it is settled where it should be."""
         failed = any(getattr(error, "exit_code", 1) in (1, 74) for error in self.errors())
         ended = self._intake is not None and self._intake.ended
-        return ended and not failed and self.counts.read == self.counts.ended
+        left = self.stopping.hurried  # then the input may not have been read to its end
+        return ended and not failed and not left and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
         cut_short = self._intake is not None and self._intake.cut_short and self._source.finite

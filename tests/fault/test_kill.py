@@ -121,15 +121,48 @@ async def test_a_worker_that_is_stopped_goes_on_and_repeats_nothing(tmp_path, na
     assert ledger["duplicates"] == 0
 
 
-@pytest.mark.timeout(120)
-async def test_a_killed_replay_is_finished_where_it_was(tmp_path, sandbox):
-    count = 4 * PROGRESS
+async def make_dead_letters(tmp_path, count):
     (tmp_path / "jobs.ndjson").write_bytes(b"".join(job_lines(count)))
     async with Sandbox(SandboxOptions(faults="400=1")) as refusing:
         more = ("--max-failure-ratio", 1, "--progress", "off")
         run = await start("run", "jobs.ndjson", "--base-url", refusing.url, *more, cwd=tmp_path)
         await run.communicate()
     assert run.returncode == 3
+
+
+@pytest.mark.timeout(120)
+async def test_a_replay_that_two_signals_end_while_it_puts_back_loses_and_repeats_nothing(tmp_path, sandbox):
+    count = 20 * PROGRESS
+    await make_dead_letters(tmp_path, count)
+    arguments = ("replay", "dead-letters.ndjson", "--base-url", sandbox.url)
+    process = await start(*arguments, "--rate", 200, cwd=tmp_path)
+    ended = asyncio.create_task(process.communicate())
+    while sandbox.summary()["taken"] < 100:
+        await asyncio.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    while not (tmp_path / "dead-letters.ndjson").exists():  # the first of what is put back
+        await asyncio.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    _, told = await ended
+    assert process.returncode == 75, told.decode()
+    assert (tmp_path / "dead-letters.ndjson.replaying").exists()
+    cut = sandbox.summary()["taken"]
+
+    for _ in range(2):  # what was left, then what had been put back
+        process = await start(*arguments, cwd=tmp_path)
+        _, told = await process.communicate()
+        assert process.returncode == 0, told.decode()
+
+    ledger = sandbox.summary()
+    assert ledger["unique"] == count
+    assert ledger["duplicates"] <= min(256, cut)  # the second signal cut what was in flight
+    assert {path.name for path in tmp_path.iterdir()} == {".permutive-worker", "jobs.ndjson"}
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_replay_is_finished_where_it_was(tmp_path, sandbox):
+    count = 4 * PROGRESS
+    await make_dead_letters(tmp_path, count)
     replay = Run(sandbox, tmp_path, "dead-letters.ndjson")
     replay.arguments = ("replay", *replay.arguments[1:])
 

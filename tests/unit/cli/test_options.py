@@ -47,6 +47,7 @@ def test_every_row_of_the_table_has_its_flag():
         "--max-attempts": "delivery.max_attempts",
         "--max-age": "delivery.max_age_seconds",
         "--timeout": "http.timeout_seconds",
+        "--allow-http": "http.allow_http",
         "--base-url": "http.base_url",
         "--type": "input.type",
         "--workspace": "input.workspace",
@@ -184,4 +185,4 @@ def test_help_shows_every_flag_with_its_default_and_no_trap():
     assert "--log-level debug|info|warning|error" in shown
     assert "[default: https://api.permutive.app]" in shown
     assert "--api-key" not in shown
-    assert "--allow-http" not in shown
+    assert "--allow-http" in shown

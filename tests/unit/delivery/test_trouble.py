@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 from support.jump_loop import run_jumping
-from support.worker import identify, memory_worker
+from support.worker import KEY, LoopClock, identify, memory_worker
 
-from permutive_worker.config import Delivery, Guard, Input, RateLimit, Settings
-from permutive_worker.credentials import load_keyring
+from permutive_worker.config import Delivery, Guard, Input, Output, RateLimit, Settings, State
+from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.destinations.memory import MemoryWire
 from permutive_worker.errors import ConfigurationError, KeyRefusedError, ThrottledTooLong
 from permutive_worker.model import Response
+from permutive_worker.worker import Worker
 
 
 def run(answers, jobs=20, **settings):
@@ -74,6 +75,11 @@ def test_a_pause_that_is_too_long_for_a_finite_run_ends_with_75_and_says_until_w
     assert len(requests) == 1
     assert isinstance(worker.errors()[0], ThrottledTooLong)
     assert "2026-01-01 02:00" in str(worker.errors()[0])
+
+
+def test_a_wait_that_a_rejected_job_is_given_is_nobodys():
+    _, _, summary, _ = run([(400, {"Retry-After": "7200"}), (200, {})], delivery=ONE)
+    assert (summary.exit_code, summary.delivered, summary.dead_lettered) == (3, 19, 1)
 
 
 def test_retry_after_is_obeyed_to_the_second():
@@ -263,3 +269,42 @@ def test_a_path_that_goes_missing_after_a_success_ends_like_a_refused_key(status
         delivery=Delivery(max_in_flight=1, max_halt_seconds=10),
     )
     assert (summary.exit_code, summary.delivered, summary.returned) == (code, 1, 4)
+
+
+def test_a_kind_that_fails_leaves_probes_to_one_that_is_refused_and_keeps_no_run_from_giving_up():
+    def segmentation(number):
+        events = [{"name": "Seen", "time": "2026-01-31T12:00:00Z", "properties": {}}]
+        return {"type": "segmentation", "user_id": f"user-{number}", "events": events}
+
+    statuses = {"identify": 200, "event": 500, "segmentation": True}
+    _, outcomes, summary, requests = forbidding(
+        lambda request, now: statuses[request.kind],
+        [*map(identify, range(100)), *map(event, range(100, 130)), *map(segmentation, range(200, 210))],
+        delivery=Delivery(max_in_flight=8, max_attempts=3, max_halt_seconds=60),
+    )
+    assert (summary.exit_code, summary.delivered, summary.returned) == (77, 100, 10)
+    assert {outcome.reason for outcome in outcomes if outcome.type == "event"} == {"exhausted"}
+    probes = [at for at, request in requests if request.kind == "segmentation"]
+    assert len(probes) >= 10  # one in five seconds, but for the first two while the breaker waits
+    assert summary.elapsed_seconds < 120
+
+
+def test_a_refused_kind_in_more_files_than_may_be_open_ends_the_run_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("permutive_worker.sources.remembered.MAX_OPEN", 5)
+    for number in range(8):
+        lines = "".join(json.dumps(make(number)) + "\n" for make in (identify, event))
+        (tmp_path / f"{number}.ndjson").write_text(lines)
+    wire = MemoryWire(lambda request: Response(403 if request.kind == "event" else 200, {}, b""))
+
+    async def scenario():
+        settings = Settings(
+            delivery=Delivery(max_halt_seconds=60),
+            state=State(dir=str(tmp_path / "state")),
+            output=Output(dead_letters=str(tmp_path / "dead.ndjson")),
+        )
+        worker = Worker(settings, [str(tmp_path)], wire=wire, keyring=Keyring.of_key(KEY), clock=LoopClock())
+        return await worker.run()
+
+    summary = run_jumping(scenario())
+    assert (summary.exit_code, summary.delivered, summary.returned) == (77, 5, 5)
+    assert 60 <= summary.elapsed_seconds < 70

@@ -87,6 +87,25 @@ def test_a_new_checkpoint_is_private_and_says_the_first_record(tmp_path):
     checkpoint.close()
 
 
+def test_directories_above_it_are_private_too(tmp_path):
+    lock_checkpoint(tmp_path / "a" / "b" / "x", "jobs", record(1)).close()
+
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "a", tmp_path / "a" / "b")] == [0o700] * 2
+
+
+@pytest.mark.parametrize("tail", [LINES[2][:40], LINES[2][:-1]], ids=["torn", "without a line end"])
+def test_what_is_appended_after_a_torn_line_is_not_lost_with_it(tmp_path, tail):
+    path = tmp_path / "x"
+    path.write_bytes(LINES[0] + LINES[1] + tail)
+    checkpoint = lock_checkpoint(path, "jobs", record(1))
+
+    for order in (1, 2):
+        checkpoint.append(LINES[0], order)
+
+    checkpoint.close()
+    assert decode_records(path.read_bytes()) == record(1)
+
+
 def test_one_that_is_only_looked_at_is_not_made(tmp_path):
     checkpoint = lock_checkpoint(tmp_path / "state" / "x", "jobs", None)
 

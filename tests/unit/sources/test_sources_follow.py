@@ -230,3 +230,45 @@ async def test_two_followers_are_refused(path):
         with pytest.raises(UsageError, match="another worker"):
             async with following(path):
                 pass
+
+
+@follow
+async def test_a_file_that_is_done_when_the_run_ends_may_be_gone_at_the_next(path):
+    async with following(path) as life:
+        lines = await life.source.receive(1_000)
+        path.rename(path.with_name("log.1"))
+        path.write_bytes(b"3\n")
+        assert await life.lines(1) == [b"3"]
+        life.source.settle([(one, ACK) for one in lines])  # as after a stop, when nobody reads any more
+    path.with_name("log.1").unlink()
+    append(path, b"4\n")
+
+    async with following(path) as life:
+        assert await life.lines(1) == [b"4"]
+
+
+@follow
+async def test_a_link_that_leads_to_another_file_is_still_the_same_input(path):
+    link = path.with_name("current")
+    link.symlink_to(path)
+    async with following(link) as life:
+        await life.lines(2, RETRY)
+        path.with_name("next").write_bytes(b"3\n")
+        link.unlink()
+        link.symlink_to(path.with_name("next"))
+        assert await life.lines(1) == [b"3"]
+    append(path.with_name("next"), b"4\n")
+
+    async with following(link) as life:
+        assert await life.lines(3) == [b"1", b"2", b"4"]
+
+
+@follow
+async def test_files_that_had_the_name_while_nobody_read_are_all_given(path):
+    async with following(path) as life:
+        assert await life.lines(2) == [b"1", b"2"]
+        for number in range(3, 6):
+            path.rename(path.with_name(f"log.{number}"))
+            path.write_bytes(b"%d\n" % number)
+            await asyncio.sleep(1)  # the lane is throttled
+        assert await life.lines(3) == [b"3", b"4", b"5"]

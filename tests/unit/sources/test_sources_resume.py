@@ -86,6 +86,20 @@ async def test_a_life_that_saved_nothing_changes_nothing(path, pack):
     assert again[: len(lost)] == lost
 
 
+async def test_a_file_that_is_all_done_is_in_the_next_quick_checkpoint_too(path, pack):
+    path.write_bytes(pack(text_of(LINES[:5])))
+    source = FileSource([path], 10_000, store(path))
+    await source.open()
+    deliveries = await source.receive(10_000)
+    assert await source.receive(10_000) == ()
+    source.settle([(one, ACK) for one in deliveries])
+
+    await source.remembered.save()
+
+    await source.close()
+    assert await life(path) == []
+
+
 async def test_a_finished_file_is_passed_over_and_the_others_go_on(path, pack):
     other = path.with_name("other")
     path.write_bytes(pack(text_of(LINES[:10])))
