@@ -38,6 +38,8 @@ _ENDS: Final[Mapping[type[ApiError], type[WorkerError]]] = {
     ApiError: UsageError,
 }
 _CELL_CHARACTERS: Final = 60
+_FOLDED_COLUMNS: Final = 36  # a UUID stays whole, to be copied
+_MARGIN_COLUMNS: Final = 3  # of each column of a table: its border and two spaces
 
 Verb = Callable[..., Any]
 
@@ -121,12 +123,32 @@ def _print_table(items: list[Any], scrub: Callable[[str], str]) -> None:
 
     rows = [row for row in map(_plain, items) if isinstance(row, dict)]
     headings = list(dict.fromkeys(name for row in rows for name in row))
+    cells = {heading: [scrub(_cell(row.get(heading))) for row in rows] for heading in headings}
+    widths = {heading: max(map(len, (heading, *cells[heading]))) for heading in headings}
+    console = Console()
+    if not console.is_terminal:  # nobody's width: as wide as it is
+        console.width = max(console.width, sum(widths.values()) + _MARGIN_COLUMNS * len(widths) + 1)
+    shown = fitting(widths, console.width)
     table = Table()
-    for heading in headings:
+    for heading in shown:
         table.add_column(Text(heading), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(scrub(_cell(row.get(heading)))) for heading in headings))
-    Console().print(table)
+    for row in zip(*(cells[heading] for heading in shown), strict=True):
+        table.add_row(*map(Text, row))
+    console.print(table)
+    if left_out := headings[len(shown) :]:
+        click.echo(f"too narrow for {', '.join(left_out)}; without --table all is shown", err=True)
+
+
+def fitting(widths: Mapping[str, int], room: int) -> list[str]:
+    """Return the first columns that fit into so many columns of a terminal, one at least; wide ones may be folded."""
+    shown: list[str] = []
+    taken = 1
+    for heading, width in widths.items():
+        taken += min(width, _FOLDED_COLUMNS) + _MARGIN_COLUMNS
+        if shown and taken > room:
+            break
+        shown.append(heading)
+    return shown
 
 
 def _cell(value: Any) -> str:
