@@ -108,7 +108,7 @@ def _stop_on_signals(worker: Worker) -> None:
         elif worker.stopping.requested:
             worker.hurry()
         else:
-            logger().info("run.stopping", hint="again to not wait for requests in flight")
+            logger().info("run.stopping", hint="a second signal does not wait for requests in flight")
             worker.stop()
 
     loop = asyncio.get_running_loop()

@@ -326,7 +326,7 @@ class Worker:
     def _total_lines(self) -> int | None:
         if self._total is not None:
             return self._total
-        ended = self._intake is not None and self._intake.ended
+        ended = self._intake is not None and self._intake.ended and not self._intake.cut_short
         read, total = self._source.bytes_read(), self._source.bytes_total()
         if self._remembered is None:
             return estimate_total(self.counts, read, total, ended=ended)

@@ -70,6 +70,28 @@ async def test_a_stop_after_which_all_is_done_ends_with_0():
     assert (summary.exit_code, summary.delivered, len(outcomes)) == (0, 1, 1)
 
 
+async def test_what_was_read_until_the_stop_is_not_taken_for_the_whole_input(tmp_path):
+    (tmp_path / "jobs.ndjson").write_bytes(lines(*map(identify, range(20_000))))
+    async with raw_server(hang) as server:
+        process = await running(
+            "--base-url",
+            server.url,
+            "--progress",
+            "json",
+            "--set",
+            "delivery.max_pending_bytes=1MiB",
+            "jobs.ndjson",
+            cwd=tmp_path,
+        )
+        await server.asked.wait()
+        process.send_signal(signal.SIGTERM)
+        await said(process, "run.stopping")
+        told = await stopped(process)
+
+    shown = [json.loads(line) for line in told.text.splitlines() if '"event":"progress"' in line]
+    assert told.summary["read"] < 5_000 < 15_000 < shown[-1]["total"]
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 async def test_a_second_signal_does_not_wait_and_says_what_may_have_been_taken(tmp_path, number):
     async with raw_server(hang) as server:
