@@ -14,7 +14,7 @@ from permutive_worker.sources.broker import Broker
 from permutive_worker.sources.queue import QueueSource
 from permutive_worker.telemetry.logs import logger
 
-SCHEMES: Final = ("redis", "rediss")
+SCHEMES: Final = ("redis", "rediss", "kafka")
 
 MakeBroker = Callable[[Address, bool], Broker]
 MakePublisher = Callable[[Address, bool], Publisher]
@@ -44,6 +44,11 @@ def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
             with _needs("redis"):
                 from permutive_worker.sources.redis_streams import RedisBroker, RedisPublisher
             return RedisBroker, RedisPublisher
+        case "kafka":
+            with _needs("kafka"):
+                from permutive_worker.sources.kafka import KafkaBroker
+                from permutive_worker.sources.kafka_publish import KafkaPublisher
+            return KafkaBroker, KafkaPublisher
         case _:
             near = get_close_matches(address.scheme, SCHEMES, n=1, cutoff=0.6)
             meant = f"did you mean {near[0]}://?" if near else f"there are {', '.join(SCHEMES)} and files"

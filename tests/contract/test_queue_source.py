@@ -199,6 +199,8 @@ async def test_a_broker_that_was_killed_and_restarted_loses_nothing(broker, open
 
 
 async def test_a_hold_takes_nothing_and_gives_back_what_nobody_received(broker, opened):
+    if not broker.hands_over:
+        pytest.skip("a member of its groups that is on hold keeps what is its own")
     source, other = await opened(), await opened()
     source.hold()
     receiving = asyncio.create_task(source.receive(1_000))

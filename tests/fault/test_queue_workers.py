@@ -33,6 +33,7 @@ def job(number):
 async def broker(request, tmp_path):
     (tmp_path / "broker").mkdir()
     started = BROKERS[request.param](tmp_path / "broker")
+    started.serve_many()
     await started.start()
     yield started
     await started.stop()

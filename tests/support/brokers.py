@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.kafka_mock import KafkaMock
 
 from permutive_worker.config import Input, Settings
 from permutive_worker.sources.queue import QueueSource
@@ -60,18 +61,25 @@ class Broker:
         has_lag: it can say how many messages nobody was given.
         more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
         survives: a killed server that is started again knows what it knew.
+        most_jobs: that can be asked of it without waiting for minutes.
+        hands_over: what a worker on hold does not take goes to the others.
     """
 
     lease_seconds = 2.0
     has_lag = True
     survives = True
+    hands_over = True
     more_duplicates = 0
+    most_jobs = 1_000_000
     url: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.process: asyncio.subprocess.Process | None = None
+
+    def serve_many(self) -> None:
+        """Before the start: several workers will come."""
 
     async def start(self) -> None:
         raise NotImplementedError
@@ -135,4 +143,38 @@ class Redis(Broker):
         return f"redis://127.0.0.1:{self.port}/0?stream=jobs&idle={self.lease_seconds:g}"
 
 
-BROKERS = {"redis": Redis}
+class Kafka(Broker):
+    """One partition, so that a second member of the group changes nothing for the first."""
+
+    hands_over = False  # a member on hold keeps its partitions: see test_kafka.py
+    partitions = 1
+    max_uncommitted = 10_000
+    more_duplicates = 500
+    mock: KafkaMock | None = None
+
+    def serve_many(self) -> None:
+        self.partitions, self.max_uncommitted = 6, self.more_duplicates
+
+    async def start(self) -> None:
+        if self.mock is None:
+            self.mock = KafkaMock()
+            self.mock.make_topic("jobs", self.partitions)
+        else:
+            self.mock.up()
+
+    async def kill(self) -> None:
+        assert self.mock is not None
+        self.mock.down()
+
+    async def stop(self) -> None:
+        if self.mock is not None:
+            self.mock.end()
+
+    @property
+    def url(self) -> str:
+        assert self.mock is not None
+        session = f"session={self.lease_seconds:g}&max_uncommitted={self.max_uncommitted}"
+        return f"kafka://{self.mock.servers}/jobs?group=workers&{session}"
+
+
+BROKERS = {"redis": Redis, "kafka": Kafka}
