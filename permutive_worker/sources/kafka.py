@@ -65,6 +65,7 @@ class KafkaBroker:
         self._draining = 0  # how many rebalances wait for what is in hand
         self._closing = False
         self._with_text = True
+        self._untold = 0  # settled, and the group does not know
         self._committing = asyncio.Lock()
         self._moved = asyncio.Event()  # something was settled or returned
         self._commit_at = 0.0
@@ -97,6 +98,9 @@ class KafkaBroker:
         )
 
     async def fetch(self, max_count: int) -> Sequence[Delivery]:
+        room = self._max_uncommitted - self._untold - sum(one.in_hand for one in self._partitions.values())
+        if room <= 0:
+            return await self._wait_for_room()
         now = self._served_at = self._now()
         for one in self._partitions.values():
             one.plan(now)
@@ -106,13 +110,21 @@ class KafkaBroker:
         }
         with running(self.where):
             messages, again = await self._calls.run(
-                partial(self._there.fetch, max_count, FETCH_SECONDS, seeks, full)
+                partial(self._there.fetch, min(max_count, room), FETCH_SECONDS, seeks, full)
             )
         self._served_at = self._now()
         for number in again & self._partitions.keys():
             self._partitions[number].read_again()
         await self._check(messages)
         return [delivery for message in messages if (delivery := self._delivery(message)) is not None]
+
+    async def _wait_for_room(self) -> Sequence[Delivery]:
+        """Too much would come again if we died now."""
+        self._moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FETCH_SECONDS):
+                await self._moved.wait()
+        return ()
 
     @property
     def _there(self) -> KafkaGroup:
@@ -163,6 +175,7 @@ class KafkaBroker:
                 gone += 1
             else:
                 one.settle(offset)
+                self._untold += 1
         self._moved.set()
         await self._commit()
         return gone
@@ -196,6 +209,7 @@ class KafkaBroker:
         """What the group does not take just now goes with the next commit. Raises LinkError."""
         ours = list(self._partitions.items())
         due = {number: place for number, one in ours if (place := one.due(with_text=self._with_text))}
+        told = self._untold
         if not due:
             return
         try:
@@ -209,6 +223,8 @@ class KafkaBroker:
             return
         for number, one in ours:
             one.committed = due.get(number, one.committed)
+        self._untold -= told
+        self._moved.set()
 
     def _assigned(self, commits: Mapping[int, tuple[int | None, str | None]]) -> None:
         self._joined = True

@@ -14,7 +14,7 @@ from permutive_worker.sources.broker import Broker
 from permutive_worker.sources.queue import QueueSource
 from permutive_worker.telemetry.logs import logger
 
-SCHEMES: Final = ("redis", "rediss", "kafka")
+SCHEMES: Final = ("redis", "rediss", "kafka", "sqs", "https")
 
 MakeBroker = Callable[[Address, bool], Broker]
 MakePublisher = Callable[[Address, bool], Publisher]
@@ -49,6 +49,11 @@ def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
                 from permutive_worker.sources.kafka import KafkaBroker
                 from permutive_worker.sources.kafka_publish import KafkaPublisher
             return KafkaBroker, KafkaPublisher
+        case "sqs" | "https":  # AWS shows the URL of a queue as https://
+            with _needs("sqs"):
+                from permutive_worker.sources.sqs import SqsBroker
+                from permutive_worker.sources.sqs_publish import SqsPublisher
+            return SqsBroker, SqsPublisher
         case _:
             near = get_close_matches(address.scheme, SCHEMES, n=1, cutoff=0.6)
             meant = f"did you mean {near[0]}://?" if near else f"there are {', '.join(SCHEMES)} and files"

@@ -5,6 +5,7 @@ reason; where CI is set that is a failure.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.kafka_mock import KafkaMock
@@ -62,12 +64,14 @@ class Broker:
         more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
         survives: a killed server that is started again knows what it knew.
         most_jobs: that can be asked of it without waiting for minutes.
+        takes_empty: a message may have no bytes.
         hands_over: what a worker on hold does not take goes to the others.
     """
 
     lease_seconds = 2.0
     has_lag = True
     survives = True
+    takes_empty = True
     hands_over = True
     more_duplicates = 0
     most_jobs = 1_000_000
@@ -149,11 +153,15 @@ class Kafka(Broker):
     hands_over = False  # a member on hold keeps its partitions: see test_kafka.py
     partitions = 1
     max_uncommitted = 10_000
-    more_duplicates = 500
+    # Of the one that is killed, and of the one that is stopped while the group waits for the killed one and
+    # takes no commits.
+    more_duplicates = 2 * 500
+    session_seconds = Broker.lease_seconds
     mock: KafkaMock | None = None
 
     def serve_many(self) -> None:
-        self.partitions, self.max_uncommitted = 6, self.more_duplicates
+        """The imitation gives members a second less than a session to end what is in hand (Kafka: minutes)."""
+        self.partitions, self.max_uncommitted, self.session_seconds = 6, 500, 5.0
 
     async def start(self) -> None:
         if self.mock is None:
@@ -173,8 +181,49 @@ class Kafka(Broker):
     @property
     def url(self) -> str:
         assert self.mock is not None
-        session = f"session={self.lease_seconds:g}&max_uncommitted={self.max_uncommitted}"
+        session = f"session={self.session_seconds:g}&max_uncommitted={self.max_uncommitted}"
         return f"kafka://{self.mock.servers}/jobs?group=workers&{session}"
 
 
-BROKERS = {"redis": Redis, "kafka": Kafka}
+class Sqs(Broker):
+    """Moto's imitation, in this process; it looks at each message at each call. What it knows outlives a kill."""
+
+    lease_seconds = 5.0
+    takes_empty = False
+    most_jobs = 400
+    name = "jobs"
+    server: Any = None
+
+    async def start(self) -> None:
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            os.environ.setdefault(variable, "imitation")
+        self.server = moto_server(self.port)
+        self.server.start()
+        await answers(self.port)
+        self.queue = f"{self.folder.parent.name}-{self.port}-{self.name}"
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+        self.server = None
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            await self.kill()
+
+    @property
+    def url(self) -> str:
+        where = f"region=eu-west-1&endpoint=http://127.0.0.1:{self.port}"
+        return f"sqs://{self.queue}?{where}&visibility={self.lease_seconds:g}"
+
+
+def moto_server(port: int) -> Any:
+    try:
+        from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+    except ImportError:
+        told = "moto[server] is not installed"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    return ThreadedMotoServer("127.0.0.1", port, verbose=False)
+
+
+BROKERS = {"redis": Redis, "kafka": Kafka, "sqs": Sqs}
