@@ -36,6 +36,7 @@ from permutive_worker.sources.kafka_partition import Partition
 from permutive_worker.telemetry.logs import logger
 
 DRAIN_SECONDS: Final = 10.0  # how long a partition that goes elsewhere waits for what is in hand of it
+SLICE_SECONDS: Final = 0.05  # one wait for messages; commits come between two
 COMMIT_SECONDS: Final = 0.05  # a commit is a write for the broker
 SERVE_SECONDS: Final = 1.0  # how late we answer a rebalance while nobody fetches
 CLOSE_SECONDS: Final = 2.0  # a broker that is gone is not waited for
@@ -59,10 +60,11 @@ class KafkaBroker:
         self.redeliveries = 0
         self._trouble = Trouble()
         self._member: KafkaGroup | None = None
-        self._calls, self._commits = BlockingCalls("kafka"), BlockingCalls("kafka-commit")
+        # One thread: the library's other calls wait for a `consume` that waits, and callbacks run inside it.
+        self._calls = BlockingCalls("kafka")
         self._partitions: dict[int, Partition] = {}
         self._joined = False  # partitions were given to us, or none
-        self._draining = 0  # how many rebalances wait for what is in hand
+        self._draining = False  # a rebalance waits for what is in hand
         self._closing = False
         self._with_text = True
         self._untold = 0  # settled, and the group does not know
@@ -110,7 +112,7 @@ class KafkaBroker:
         }
         with running(self.where):
             messages, again = await self._calls.run(
-                partial(self._there.fetch, min(max_count, room), FETCH_SECONDS, seeks, full)
+                partial(self._there.fetch, min(max_count, room), SLICE_SECONDS, seeks, full)
             )
         self._served_at = self._now()
         for number in again & self._partitions.keys():
@@ -211,9 +213,10 @@ class KafkaBroker:
         due = {number: place for number, one in ours if (place := one.due(with_text=self._with_text))}
         told = self._untold
         if not due:
+            self._untold = 0
             return
         try:
-            await self._commits.run(partial(self._there.commit, due))
+            await self._calls.run(partial(self._there.commit, due))
         except KafkaException as error:
             if code_of(error) == KafkaError.OFFSET_METADATA_TOO_LARGE:
                 self._with_text = False  # this broker keeps less than all others
@@ -223,7 +226,7 @@ class KafkaBroker:
             return
         for number, one in ours:
             one.committed = due.get(number, one.committed)
-        self._untold -= told
+        self._untold = max(0, self._untold - told)
         self._moved.set()
 
     def _assigned(self, commits: Mapping[int, tuple[int | None, str | None]]) -> None:
@@ -232,38 +235,39 @@ class KafkaBroker:
             self._partitions[number] = Partition(offset, text, self._max_uncommitted)
 
     def _revoked_in_thread(self, loop: asyncio.AbstractEventLoop, numbers: Sequence[int], lost: bool) -> None:
-        """The partitions go when this returns."""
-        if not self._closing:
-            asyncio.run_coroutine_threadsafe(self._revoked(numbers, lost), loop).result()
+        """The partitions go when this returns. It runs inside the call that serves it: others wait."""
+        if self._closing or self._member is None:
+            return
+        due = asyncio.run_coroutine_threadsafe(self._revoked(numbers, lost), loop).result()
+        if due and not lost:
+            with suppress(KafkaException):  # what is not committed comes again, at the new owner
+                self._member.commit(due)
 
-    async def _revoked(self, numbers: Sequence[int], lost: bool) -> None:
-        self._draining += 1
+    async def _revoked(self, numbers: Sequence[int], lost: bool) -> Mapping[int, tuple[int, str]]:
+        """Return what is to be committed of them at last."""
+        self._draining = True
         try:
             if not lost:
                 await self._drain(numbers)
-            async with self._committing:  # no commit of ours may come after their new owner's
-                if not lost:
-                    with suppress(LinkError):
-                        await self._send_commit()
-                left = sum(one.in_hand for one in self._going(numbers))
-                for number in numbers:
-                    self._partitions.pop(number, None)
         finally:
-            self._draining -= 1
+            self._draining = False
+        going = {number: one for number in numbers if (one := self._partitions.pop(number, None)) is not None}
+        left = sum(one.in_hand for one in going.values())
         logger().info(
             "source.partitions_went", broker=self.where, partitions=list(numbers), in_hand=left, lost=lost
         )
+        return {
+            number: place for number, one in going.items() if (place := one.due(with_text=self._with_text))
+        }
 
     async def _drain(self, numbers: Sequence[int]) -> None:
         """Let end what is in hand of them."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._closing and any(one.in_hand for one in self._going(numbers)):
+                going = [one for number, one in self._partitions.items() if number in numbers]
+                while not self._closing and any(one.in_hand for one in going):
                     self._moved.clear()
                     await self._moved.wait()
-
-    def _going(self, numbers: Sequence[int]) -> list[Partition]:
-        return [self._partitions[number] for number in numbers if number in self._partitions]
 
     async def lag(self) -> int | None:
         """Of the partitions that are ours; those of all workers add up."""
@@ -272,7 +276,7 @@ class KafkaBroker:
         lag = 0
         for number, one in list(self._partitions.items()):
             with running(self.where):
-                low, high = await self._commits.run(partial(self._there.high, number))
+                low, high = await self._calls.run(partial(self._there.high, number))
             position = low if one.position is None else one.position
             lag += max(0, high - position) + one.returned
         return lag
@@ -290,7 +294,6 @@ class KafkaBroker:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._calls.run(member.close)
         self._calls.end()
-        self._commits.end()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

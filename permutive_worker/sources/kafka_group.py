@@ -1,6 +1,6 @@
 """The library's consumer, as one member of a group: blocking calls only, and the callbacks they serve.
 
-All of `KafkaGroup` but `commit` and `high` runs in one thread, in which the library calls back.
+All of it is called in one thread, in which the library calls back too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -160,8 +160,13 @@ class KafkaGroup:
         Raises:
             KafkaException: it has not got all of them.
         """
-        wanted = [TopicPartition(self._topic, partition, *place) for partition, place in offsets.items()]
-        for done in self._consumer.commit(offsets=wanted, asynchronous=False) or ():
+        ours = {one.partition for one in self._consumer.assignment()}  # another may own it meanwhile
+        wanted = [
+            TopicPartition(self._topic, partition, *place)
+            for partition, place in offsets.items()
+            if partition in ours
+        ]
+        for done in self._consumer.commit(offsets=wanted, asynchronous=False) if wanted else ():
             if done.error:
                 raise KafkaException(done.error)
 

@@ -31,8 +31,8 @@ _REFUSED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "gives us no permission for this topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "gives us no permission for this group",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "gives us no permission for this",
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "has no such topic, or we may not see it: check the URL, or make it with --create",
-    KafkaError._UNKNOWN_TOPIC: "has no such topic, or we may not see it: check the URL, or make it with --create",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "is not there, or we may not see it: check the URL, or make it with --create",
+    KafkaError._UNKNOWN_TOPIC: "is not there, or we may not see it: check the URL, or make it with --create",
     KafkaError.INVALID_GROUP_ID: "does not take this name of a group",
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: "has members of another kind in this group: choose another ?group=",
 }
