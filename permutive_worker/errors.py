@@ -9,11 +9,28 @@ WorkerError                    something a person must know; `exit_code` is what
 ├── KeyRefusedError       77   the API refuses the key
 └── ConfigurationError    78   found before anything was sent; also a ValueError
 └── CredentialsError  78   no key, or none that can be read
-TransportError                 one attempt got no answer; never leaves the delivery
+TransportError                 one attempt got no answer; never leaves the delivery, nor the client
 LinkError                      a broker went away while running; never leaves the sources
+ApiError                       a call of the client failed
+├── InvalidRequestError        it was not sent: the arguments are wrong; also a ValueError
+├── BadRequestError       400
+├── AuthenticationError   401  the key is refused
+│   └── PermissionDeniedError  403
+├── NotFoundError         404
+├── ConflictError         409
+├── TooLargeError         413
+├── UnprocessableError    422
+├── RateLimitError        429
+├── ServerError           5xx
+├── ApiConnectionError         no answer came
+│   └── ApiTimeoutError        … in time; also a TimeoutError
+└── DecodingError              the answer is not what it should be
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from permutive_worker.model import Response
 
 
 class WorkerError(Exception):
@@ -99,3 +116,95 @@ TRANSPORT_KINDS: Final = (
     "disconnected",
     "protocol",
 )
+
+
+class ApiError(Exception):
+    """A call of the client failed.
+
+    Attributes:
+        message: one sentence.
+        status: of the answer, None if there was none.
+        code: the API's own number for the error.
+        request_id: what to tell Permutive's support.
+        url: where it was sent, without query, key and identifiers of users.
+        response: the answer, scrubbed of every known key.
+        retry_after: seconds the API asks to wait, None if it does not.
+        attempts: requests sent.
+        ambiguous: the API may have done what was asked although it did not say so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        request_id: str | None = None,
+        url: str | None = None,
+        response: "Response | None" = None,
+        retry_after: float | None = None,
+        attempts: int = 0,
+        ambiguous: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.url = url
+        self.response = response
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.ambiguous = ambiguous
+
+
+class InvalidRequestError(ApiError, ValueError):
+    """The arguments ask for something the API does not take; nothing was sent."""
+
+
+class BadRequestError(ApiError):
+    """400: the request is not what the API takes."""
+
+
+class AuthenticationError(ApiError):
+    """401: the API refuses the key."""
+
+
+class PermissionDeniedError(AuthenticationError):
+    """403: the key may not do this. Keys are read-only for cohorts and taxonomy unless Permutive says otherwise."""
+
+
+class NotFoundError(ApiError):
+    """404."""
+
+
+class ConflictError(ApiError):
+    """409: there is one already."""
+
+
+class TooLargeError(ApiError):
+    """413: the request is too large."""
+
+
+class UnprocessableError(ApiError):
+    """422: the request is well-formed, and wrong."""
+
+
+class RateLimitError(ApiError):
+    """429, or a pause the API asked for that is longer than a call may wait."""
+
+
+class ServerError(ApiError):
+    """5xx."""
+
+
+class ApiConnectionError(ApiError):
+    """No answer came; `ambiguous` says whether the request may have arrived."""
+
+
+class ApiTimeoutError(ApiConnectionError, TimeoutError):
+    """No answer came in time."""
+
+
+class DecodingError(ApiError):
+    """The API took the request, and its answer is not what it should be."""

@@ -4,6 +4,7 @@ One `Entry` carries a line from the source to its settlement. These classes hold
 nothing else; who changes which field is said at the field.
 """
 
+import math
 from collections.abc import Hashable, Mapping
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from permutive_worker.control.budget import Budget
+from permutive_worker.control.halt import Halt
 
 
 class Origin(Protocol):
@@ -141,6 +143,7 @@ class Verdict(msgspec.Struct, frozen=True, eq=False):
         status: of the answer, 0 if there was none.
         retry_after_seconds: the server's hint, None if it gave none.
         ambiguous: the API may have taken the request although it did not say so.
+        of_kind: for HALT: only jobs of this kind are refused, not the key.
         error: what to say in the dead letter; None for DELIVERED.
     """
 
@@ -150,6 +153,7 @@ class Verdict(msgspec.Struct, frozen=True, eq=False):
     retry_after_seconds: float | None = None
     ambiguous: bool = False
     error: ErrorDetail | None = None
+    of_kind: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -198,6 +202,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         failures: those that count against `max_attempts`.
         part: requests already delivered.
         sent_at: monotonic seconds of the attempt under way.
+        probe: the halt that this attempt is to open, None if it is an ordinary one.
+        refused_at: monotonic seconds of the last time its kind was refused on it; inf: never.
         trail: first and last five attempts that failed, as small as can be: many jobs may wait
             (posix seconds, elapsed seconds, and the status or the kind of transport error).
         response: the last answer.
@@ -219,6 +225,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     failures: int = 0
     part: int = 0
     sent_at: float = 0.0
+    probe: Halt | None = None
+    refused_at: float = math.inf
     trail: list[tuple[float, float, int | str]] | None = None
     response: Response | None = None
     end: End | None = None
@@ -271,8 +279,12 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.end == End.DELIVERED.value
 
 
-class Summary(msgspec.Struct, frozen=True):
-    """What a run did. `read = delivered + dead_lettered + skipped + returned` once it has ended."""
+class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run did. `read = delivered + dead_lettered + skipped + returned` once it has ended.
+
+    `lost` is there only if there are any: how many of the returned lines are in no file, since a pipe
+    cannot take them back and the returned file could not be written.
+    """
 
     run_id: str
     read: int
@@ -287,3 +299,4 @@ class Summary(msgspec.Struct, frozen=True):
     elapsed_seconds: float
     average_per_thousand_seconds: float
     exit_code: int
+    lost: int = 0

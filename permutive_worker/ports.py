@@ -62,7 +62,10 @@ class Source(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Stop reading: `receive` returns what is in hand (a fragment is the last line), then `()`."""
+        """Stop reading: `receive` returns what is in hand (a fragment is the last line), then `()`.
+
+        A line that is being written may be waited for, less than a second; at a second call no more.
+        """
         ...
 
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:

@@ -1,6 +1,7 @@
 """The admin server: `/metrics`, `/livez`, `/readyz`, `/status` and a list of them at `/`.
 
-It only reads: GET, nothing else, no identifiers, no positions in the input, no key.
+It only reads: GET, nothing else, no identifiers, no key; one position in the input, of the longest line of jobs
+behind one user.
 """
 
 import os
@@ -135,7 +136,7 @@ async def _prepare(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def status_document(counts: Counts, status: Status) -> dict[str, Any]:
-    """Return what `/status` says: the run at one moment, with numbers only."""
+    """Return what `/status` says: the run at one moment, with numbers, job types and one position."""
     return {
         **msgspec.structs.asdict(status),
         "ready": status.ready,

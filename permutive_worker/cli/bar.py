@@ -186,6 +186,9 @@ def _held(status: Status, now: datetime) -> str:
 
 
 def _lane_held(lane: LaneStatus, now: datetime) -> str:
+    kinds = [halt.kind for halt in lane.halts if halt.kind is not None]
+    if kinds and len(kinds) == len(lane.halts):
+        return f"halted for {', '.join(kinds)}: refused"
     if not lane.credentials_valid:
         return "halted: key refused"
     if lane.paused_until is not None and lane.paused_until > now:

@@ -21,7 +21,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.process import run_to_exit
-from permutive_worker.config import Http, Log, Output, RateLimit, Settings
+from permutive_worker.config import Http, Log, Output, RateLimit, Settings, State
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import WorkerError
 from permutive_worker.worker import Worker
@@ -44,15 +44,17 @@ Examples:
 def demo(jobs: int, rate: float, faults: str) -> int:
     """Try it: a sandbox API, sample jobs and a real run, in one command. No key needed."""
     with tempfile.TemporaryDirectory(prefix="permutive-worker-demo-") as folder, _sandbox(faults) as url:
-        click.echo(f"The sandbox, an imitation of the Permutive API, listens at {url}", err=True)
+        click.echo(f"An imitation of the Permutive API listens at {url}", err=True)
         path = Path(folder, "jobs.ndjson")
         path.write_bytes(b"\n".join(sample_lines(jobs)) + b"\n")
         click.echo(
-            f"Delivering {jobs:,} sample jobs: permutive-worker run --base-url {url} jobs.ndjson", err=True
+            f"Delivering {jobs:,} sample jobs, as by:\n  permutive-worker run --base-url {url} jobs.ndjson",
+            err=True,
         )
         settings = Settings(
             http=Http(base_url=url),
             rate_limit=RateLimit(rate_per_second=rate),
+            state=State(dir=str(Path(folder, "state"))),
             output=Output(dead_letters=str(Path(folder, "dead-letters.ndjson"))),
             log=Log(level="warning"),
         )
@@ -112,8 +114,11 @@ def _sample(number: int, user_id: str) -> dict[str, Any]:
 
 
 def _ledger(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/_sandbox/ledger", timeout=10) as answer:  # noqa: S310  (loopback)
-        ledger: dict[str, Any] = msgspec.json.decode(answer.read())
+    try:
+        with urllib.request.urlopen(f"{url}/_sandbox/ledger", timeout=10) as answer:  # noqa: S310  (loopback)
+            ledger: dict[str, Any] = msgspec.json.decode(answer.read())
+    except (OSError, msgspec.DecodeError):
+        raise WorkerError("the sandbox ended before its ledger was read: run the demo again") from None
     return ledger
 
 
@@ -122,13 +127,13 @@ def _prove(worker: Worker, ledger: dict[str, Any]) -> bool:
     summary = worker.summary()
     ended = summary.delivered + summary.dead_lettered + summary.skipped + summary.returned
     click.echo(
-        f"The worker counts:  read {summary.read:,} = delivered {summary.delivered:,} + dead letters "
-        f"{summary.dead_lettered:,} + skipped {summary.skipped:,} + returned {summary.returned:,}",
+        f"The worker read {summary.read:,} lines = delivered {summary.delivered:,} + dead letters "
+        f"{summary.dead_lettered:,}\n  + skipped {summary.skipped:,} + returned {summary.returned:,}",
         err=True,
     )
     click.echo(
-        f"The sandbox counts: {ledger['unique']:,} different jobs taken, {ledger['duplicates']:,} of them "
-        f"again, in {ledger['requests']:,} requests",
+        f"The sandbox took {ledger['unique']:,} different jobs, {ledger['duplicates']:,} of them again,\n"
+        f"  in {ledger['requests']:,} requests",
         err=True,
     )
     # A job taken whose answer was lost, and then given up, is both taken and a dead letter.

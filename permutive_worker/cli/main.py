@@ -1,6 +1,7 @@
 """`permutive-worker`: the commands, each imported when it is called, and what every end of it exits with."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ COMMANDS: Final = {
     "replay": ("permutive_worker.cli.replay", "replay"),
     "enqueue": ("permutive_worker.cli.enqueue", "enqueue"),
     "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
+    "api": ("permutive_worker.cli.api", "api"),
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
     "demo": ("permutive_worker.cli.demo", "demo"),
 }
@@ -55,6 +57,7 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit; see the README for the exit codes."""
     _fill_closed_descriptors()
+    _be_stoppable()
     try:
         code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
         if sys.stdout is not None:
@@ -87,6 +90,12 @@ def _fill_closed_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
+
+
+def _be_stoppable() -> None:
+    """As process 1 of a container, SIGTERM has no effect until somebody handles it: a run, later."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _told(error: click.ClickException) -> int:

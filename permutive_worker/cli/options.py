@@ -16,6 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
 _TRAPS: Final = ("--api-key", "--key", "--token")  # what people try; refused with what to do instead
+_CONNECTION: Final = ("http.base_url", "http.timeout_seconds", "input.workspace")
 _NO_KEY_HERE: Final = (
     "The key is not taken from the command line, where everybody on this machine can read it; "
     "set PERMUTIVE_API_KEY_FILE to a file that holds it, or PERMUTIVE_API_KEY"
@@ -33,10 +34,18 @@ def settings_options(command: Command) -> Command:
     return command
 
 
+def connection_options(command: Command) -> Command:
+    """Give a command the flags that say where the API is and with whose key, `--config` and `--set`."""
+    flags = [_flag(KEYS[name]) for name in _CONNECTION]
+    for decorate in reversed([*flags, _config_flag(), _set_flag(), *map(_trap, _TRAPS)]):
+        command = decorate(command)
+    return command
+
+
 def settings_from_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """Return the settings a command line asks for, on top of environment and file.
 
-    `options` is what click gave to a command under `settings_options`; others in it are left alone.
+    `options` is what click gave to a command under one of the decorators above; others in it are left alone.
 
     Raises:
         ConfigurationError: see `load_settings`.
@@ -51,7 +60,7 @@ def loaded_from_options(options: Mapping[str, Any], environ: Mapping[str, str]) 
     for name, value in options["set"]:
         overrides[name], spelling[name] = value, f"--set {name}"
     for key in KEYS.values():  # a flag of its own is the more deliberate one
-        if key.flag and options[_parameter(key)] is not None:
+        if key.flag and options.get(_parameter(key)) is not None:
             overrides[key.name], spelling[key.name] = options[_parameter(key)], key.flag
     return load_with_origins(options["config"], environ, overrides, spelling)
 
@@ -96,6 +105,8 @@ def _set_flag() -> Decorator:
 
 def _flag(key: Key) -> Decorator:
     flag = key.flag or ""
+    if key.default is False:
+        return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)
     default = "none" if key.default is None else key.default
     if key.default is False:
         return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)

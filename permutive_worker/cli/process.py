@@ -16,8 +16,9 @@ from permutive_worker.cli.bar import progress_shown
 from permutive_worker.config import Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.credentials import Keyring
-from permutive_worker.errors import OutputError
+from permutive_worker.errors import OutputError, WorkerError
 from permutive_worker.model import Summary
+from permutive_worker.outcomes.ndjson import prove_writable
 from permutive_worker.telemetry.logs import configure_logs, logger
 from permutive_worker.worker import Worker
 
@@ -40,8 +41,17 @@ def run_to_exit(settings: Settings, keyring: Keyring, make: Callable[[], Worker]
     )
     for warning in keyring.warnings:
         logger().warning("credentials.weak", reason=warning)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(settings, make))
+    if settings.output.summary is not None:
+        prove_writable(Path(settings.output.summary))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(settings, make))
+    except WorkerError:
+        raise
+    except Exception as bug:  # noqa: BLE001  (its text may hold an identifier, so Python shall not print it)
+        logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
+        _say(_sentence(bug))
+        return 1
 
 
 def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
@@ -59,15 +69,36 @@ async def _run(settings: Settings, make: Callable[[], Worker]) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     async with progress_shown(settings.log.progress, worker.counts, worker.look, sys.stderr):
         summary = await worker.run()
-    for error in worker.errors():
-        click.echo(f"permutive-worker: {error}", err=True)
+    for notice in worker.notices():
+        _say(notice)
+    for sentence in dict.fromkeys(map(_sentence, worker.errors())):  # one for many groups that failed alike
+        _say(sentence)
     if worker.stopping.why == "guard":
-        click.echo(f"permutive-worker: stopped by the guard: {worker.guard.tripped}", err=True)
+        _say(f"stopped by the guard: {worker.guard.tripped}")
     return _tell(settings, summary)
 
 
+def _sentence(error: Exception) -> str:
+    if isinstance(error, WorkerError):
+        return str(error)
+    return f"a bug in the worker ({type(error).__name__}): please report it with the log; nothing unwritten was acknowledged"
+
+
+def _say(sentence: str) -> None:
+    _write_line(f"permutive-worker: {sentence}")
+
+
+def _write_line(line: str) -> None:
+    """Write to stderr, which may be a terminal that is gone: no reason to end otherwise than is said."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        # What is left in the buffer would fail again at the exit, and change its code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def _stop_on_signals(worker: Worker) -> None:
-    """The first SIGINT or SIGTERM drains, the second does not wait, the third leaves."""
+    """The first SIGINT, SIGTERM or SIGHUP drains, the second does not wait, the third leaves."""
 
     def on_signal() -> None:
         if worker.stopping.hurried:
@@ -81,20 +112,21 @@ def _stop_on_signals(worker: Worker) -> None:
             worker.stop()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, on_signal)
 
 
 def _tell(settings: Settings, summary: Summary) -> int:
     line = msgspec.json.encode(summary)
-    click.echo(line, err=True)
+    _write_line(line.decode())
     if settings.output.summary is None:
         return summary.exit_code
     try:
         _write_private(Path(settings.output.summary), line + b"\n")
     except OSError as error:
         told = OutputError(f"the summary {settings.output.summary} cannot be written: {error.strerror}")
-        click.echo(f"permutive-worker: {told}", err=True)
+        _say(str(told))
         return summary.exit_code if summary.exit_code == 1 else told.exit_code
     return summary.exit_code
 

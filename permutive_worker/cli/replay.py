@@ -24,7 +24,9 @@ from permutive_worker.outcomes.dead_letters import read_dead_letters
 from permutive_worker.outcomes.ndjson import replaying_path, take_for_replay
 from permutive_worker.outcomes.put_back import PutBackWriter
 from permutive_worker.sources.replay import ReplaySource
+from permutive_worker.sources.tracked import CheckpointStore
 from permutive_worker.worker import Worker
+from permutive_worker.worker.checkpoints import checkpoint_store
 
 _EPILOG: Final = """\b
 Examples:
@@ -34,7 +36,7 @@ Examples:
 
 \b
 FILE is renamed to FILE.replaying while it is read. What is left out, fails again or is not reached is
-appended to FILE; then FILE.replaying goes. One left by a killed replay is finished first.
+appended to FILE; then FILE.replaying goes. One left by a killed replay is finished first, from where it was.
 """
 
 
@@ -80,6 +82,7 @@ class Filter(msgspec.Struct, frozen=True):
 @click.option("--since", callback=_moment, metavar="TIME", help="Only written at this time or later (UTC).")
 @click.option("--until", callback=_moment, metavar="TIME", help="Only written before this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; change and send nothing.")
+@click.option("--restart", is_flag=True, help="Forget how far a replay that was killed had come.")
 @settings_options
 def replay(
     files: tuple[Path, ...],
@@ -88,6 +91,7 @@ def replay(
     since: datetime | None,
     until: datetime | None,
     dry_run: bool,
+    restart: bool,
     **options: Any,
 ) -> int:
     """Deliver the dead letters in FILE again, all or those that pass every filter."""
@@ -98,40 +102,46 @@ def replay(
         return 0
     settings = settings_from_options(options, os.environ)
     keyring = load_keyring(os.environ)
-    codes = {_replay(file, settings, keyring, keep) for file in files}
+    store = checkpoint_store(settings, keyring, restart=restart)
+    codes = {_replay(file, settings, keyring, keep, store) for file in files}
     return worst(codes)
 
 
-def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter) -> int:
-    renamed = _take(file)
+def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter, store: CheckpointStore) -> int:
+    renamed = _take(file, store)
     with _locked(renamed):
         output = msgspec.structs.replace(settings.output, dead_letters=str(file))
         settings = msgspec.structs.replace(settings, output=output)
         workers: list[Worker] = []
 
         def make() -> Worker:
-            workers.append(_worker(settings, renamed, keep, keyring))
+            workers.append(_worker(settings, renamed, keep, keyring, store))
             return workers[0]
 
         code = run_to_exit(settings, keyring, make)
         if workers[0].is_complete:
             renamed.unlink()
+            store.forget(renamed)  # last: without it a file that is still there would be sent again
         else:
             click.echo(f"permutive-worker: {renamed} is kept: run the same replay again", err=True)
     return code
 
 
-def _worker(settings: Settings, renamed: Path, keep: Filter, keyring: Keyring) -> Worker:
+def _worker(
+    settings: Settings, renamed: Path, keep: Filter, keyring: Keyring, store: CheckpointStore
+) -> Worker:
     """A worker that delivers dead letters again; `settings.output.dead_letters` is where the rest goes back."""
-    source = ReplaySource(renamed, settings.input.max_line_bytes, keep)
+    source = ReplaySource(renamed, settings.input.max_line_bytes, keep, store)
     worker = Worker(settings, source=source, keyring=keyring)
-    put_back = PutBackWriter(Path(settings.output.dead_letters))
+    put_back = PutBackWriter(Path(settings.output.dead_letters), source.put_back)
     worker.writers |= {End.SKIPPED: put_back, End.RETURNED: put_back}
     return worker
 
 
-def _take(file: Path) -> Path:
+def _take(file: Path, store: CheckpointStore) -> Path:
     """Raises UsageError if there is no dead-letter file."""
+    if not replaying_path(file).exists():
+        store.forget(replaying_path(file))  # of an earlier one, which is gone
     for path in (replaying_path(file), file):
         if path.exists():
             next(read_dead_letters(path), None)  # refuses what is no dead-letter file

@@ -16,6 +16,7 @@ Examples:
   permutive-worker run jobs.ndjson.gz                  a file, as fast as the API allows
   permutive-worker run --rate 500 'exports/*.ndjson'   many files, 500 requests a second
   zcat jobs.gz | permutive-worker run --results done.ndjson
+  permutive-worker run 'redis://localhost:6379/0?stream=jobs'
 
 \b
 The key comes from PERMUTIVE_API_KEY_FILE, PERMUTIVE_API_KEY or PERMUTIVE_APPLICATION_CREDENTIALS.
@@ -25,15 +26,17 @@ Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the READ
 
 @click.command("run", epilog=_EPILOG)
 @click.argument("inputs", nargs=-1, metavar="[INPUT …]")
+@click.option("--restart", is_flag=True, help="Forget what is known of the inputs; send all of them again.")
 @settings_options
-def run(inputs: tuple[str, ...], **options: Any) -> int:
-    """Deliver the lines of INPUT: - (stdin, the default), files, globs or directories.
+def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:
+    """Deliver the lines of INPUT: - (stdin, the default), files, globs, directories, or the URL of one queue.
 
-    A directory means its *.ndjson, *.jsonl and *.json, also gzipped. One line is one job.
+    A file that was begun goes on where it was, and one that was delivered is not sent again, unless you
+    say --restart. A directory means its *.ndjson, *.jsonl and *.json, also gzipped. One line is one job.
     """
     settings = settings_from_options(options, os.environ)
     keyring = load_keyring(os.environ)
     chosen = inputs or ("-",)
     if chosen == ("-",) and sys.stdin is not None and sys.stdin.isatty():
         click.echo("permutive-worker: reading jobs from this terminal; Ctrl-D ends them", err=True)
-    return run_to_exit(settings, keyring, lambda: Worker(settings, chosen, keyring=keyring))
+    return run_to_exit(settings, keyring, lambda: Worker(settings, chosen, keyring=keyring, restart=restart))

@@ -1,6 +1,5 @@
 """The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
 
-from permutive_worker.config.address import proxy_from_environment
 from permutive_worker.config.key import Key
 from permutive_worker.config.layers import unknown_name
 from permutive_worker.config.settings import (
@@ -15,9 +14,11 @@ from permutive_worker.config.settings import (
     Output,
     RateLimit,
     Settings,
+    State,
     load_settings,
     load_with_origins,
 )
+from permutive_worker.http.address import proxy_from_environment
 
 __all__ = [
     "KEYS",
@@ -32,6 +33,7 @@ __all__ = [
     "Output",
     "RateLimit",
     "Settings",
+    "State",
     "load_settings",
     "load_with_origins",
     "proxy_from_environment",

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from permutive_worker.config.address import base_url_fault
 from permutive_worker.config.key import Key, keys_of, setting
 from permutive_worker.config.layers import (
     Given,
@@ -24,7 +23,9 @@ from permutive_worker.config.layers import (
     permutive_api_layer,
     refuse_faults,
 )
+from permutive_worker.control.shard import shard_fault
 from permutive_worker.errors import ConfigurationError
+from permutive_worker.http.address import base_url_fault
 from permutive_worker.jobs.decode import KINDS
 
 _LONG_SECONDS: Final = 1e9  # 31 years; timers and dates overflow not far beyond
@@ -48,6 +49,10 @@ class RateLimit(msgspec.Struct, frozen=True):
     ] = 0
     burst: Annotated[
         Burst | None, setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N")
+    ] = None
+    shared: Annotated[
+        Text | None,
+        setting("URL of a Redis by which many workers share one rate; needs rate_limit.rate_per_second."),
     ] = None
     max_retry_after_seconds: Annotated[
         SecondsFromZero,
@@ -96,6 +101,11 @@ class Http(msgspec.Struct, frozen=True):
         bool, setting("Allow plain http to another machine, where the key can be read by others.")
     ] = False
 
+    wire: Annotated[
+        Literal["auto", "lean", "plain"],
+        setting("How requests are sent; auto is lean where it is known good, else plain."),
+    ] = "auto"
+
     def __post_init__(self) -> None:
         """Drop the slash at the end of the URL: paths begin with theirs."""
         if isinstance(self.base_url, str):
@@ -110,9 +120,30 @@ class Input(msgspec.Struct, frozen=True):
         Text | None, setting("Workspace of the lines that name none.", "--workspace NAME")
     ] = None
     max_line_bytes: Annotated[Bytes, setting("A longer line becomes a dead letter.")] = 1024 * 1024
+    follow: Annotated[
+        bool, setting("Wait for more at the end of a file, and for its successor, until stopped.", "--follow")
+    ] = False
+    shard: Annotated[
+        Text | None,
+        setting(
+            "Deliver only the Kth of N shares of the files; auto/N takes K from a Kubernetes Indexed Job.",
+            "--shard K/N",
+        ),
+    ] = None
     create: Annotated[
         bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
     ] = False
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is remembered of files from run to run."""
+
+    dir: Annotated[Text, setting("Where checkpoints are; made for files only.", "--state-dir DIR")] = (
+        ".permutive-worker"
+    )
+    checkpoint_seconds: Annotated[
+        Seconds, setting("How often a checkpoint is written; it is synced to the disk every second.")
+    ] = 0.05
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -178,6 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery = Delivery()
     http: Http = Http()
     input: Input = Input()
+    state: State = State()
     output: Output = Output()
     guard: Guard = Guard()
     admin: Admin = Admin()
@@ -282,6 +314,10 @@ def _unmeant(settings: Settings) -> dict[str, str]:
     faults = {}
     if fault := base_url_fault(settings.http.base_url, allow_http=settings.http.allow_http):
         faults["http.base_url"] = fault
+    if settings.rate_limit.shared is not None and not settings.rate_limit.rate_per_second:
+        faults["rate_limit.shared"] = "needs a rate that is shared: set rate_limit.rate_per_second too"
+    if settings.input.shard is not None and (fault := shard_fault(settings.input.shard)):
+        faults["input.shard"] = fault
     if settings.input.type is not None and settings.input.type not in KINDS:
         faults["input.type"] = f"must be one of {', '.join(KINDS)}"
     return faults

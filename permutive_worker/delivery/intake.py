@@ -116,7 +116,9 @@ class Intake:
         if lane is not None and self._source.queue is not None and self._would_block_others(lane):
             entry.end = End.RETURNED
             entry.returned_why = why_standing(lane, self._now()) or "pause"
+            self.held = 1
             await asyncio.sleep(RETURN_SECONDS)
+            self.held = 0
             return
         self.held = 1
         while not self._stop.requested and not self._has_room(lane, entry):

@@ -10,6 +10,7 @@ from typing import Final
 
 from permutive_worker.control.backlog import Backlog
 from permutive_worker.control.budget import Budget
+from permutive_worker.control.halt import Halt
 from permutive_worker.http.gate import NEEDS_LEASE, Gate
 from permutive_worker.model import Entry
 from permutive_worker.telemetry.counts import Counts
@@ -40,6 +41,7 @@ class Lane:
         self.closed = False
         self.has_delivered = False  # whether any job of it was, ever
         self.on_room: Callable[[], None] = _nobody
+        self.is_holding = False  # some kind, or all of them: what may leave depends on the job
         self._user_limit_bytes = user_limit_bytes
         self._counts = counts
         self._now = now
@@ -59,6 +61,8 @@ class Lane:
             return math.inf
         if seconds := self.gate.closed_seconds(now):
             return seconds
+        if self.is_holding:
+            return self._next_while_holding(now)
         if seconds := self.backlog.seconds_until_ready(now):
             return seconds
         if seconds := self.gate.permit_seconds(now):
@@ -67,6 +71,80 @@ class Lane:
         if len(self.backlog.ready) == LOW_WATER:
             self.on_room()
         return self.backlog.take()
+
+    def _next_while_holding(self, now: float) -> Entry | float:
+        """As `next`, where only probes and the jobs of kinds that are not held may leave."""
+        halt, kind, seconds = self._choose(now)
+        if seconds := seconds or self.gate.permit_seconds(now):
+            return seconds
+        self.gate.enter()
+        if kind is None:
+            if len(self.backlog.ready) == LOW_WATER:
+                self.on_room()
+            entry = self.backlog.take()
+        else:
+            entry = self.backlog.take_parked(kind)
+        self.gate.trickle.started(entry.kind, now)
+        entry.probe = halt
+        if halt is not None:
+            halt.started()
+        return entry
+
+    def _choose(self, now: float) -> tuple[Halt | None, str | None, float]:
+        """The halt to probe (None: no probe), the kind to take a parked job of (None: a ready one), the wait."""
+        backlog, halts = self.backlog, self.gate.halts
+        until_ready = backlog.seconds_until_ready(now)
+        parked = [kind for kind in backlog.parked_kinds if backlog.has_parked(kind)]
+        if halts.lane.halted:
+            if until_ready == 0.0 or not parked:
+                return halts.lane, None, max(halts.lane.closed_seconds(now), until_ready)
+            return halts.lane, parked[0], halts.lane.closed_seconds(now)
+        others_ready = until_ready == 0.0
+        for kind in self.gate.trickle.kinds:
+            if kind not in parked or kind in halts.kinds:
+                continue
+            if self.gate.trickle.may_start(kind, others_ready=others_ready):
+                return None, kind, 0.0
+        for kind in halts.kinds:
+            seconds = halts.kinds[kind].closed_seconds(now) if kind in parked else math.inf
+            if seconds == 0.0:
+                return halts.kinds[kind], kind, 0.0
+            until_ready = min(until_ready, seconds)
+        return None, None, until_ready
+
+    def look_at_holds(self) -> None:
+        """A halt or a trickle began or ended: jobs of a kind that is held are parked, and no others."""
+        backlog, gate = self.backlog, self.gate
+        held = {*gate.halts.kinds, *gate.trickle.kinds}
+        for kind in backlog.parked_kinds:
+            if kind not in held:
+                backlog.unpark(kind)
+        for kind in held.difference(backlog.parked_kinds):
+            backlog.park(kind)
+            self.on_room()  # what is parked leaves room for other kinds
+        self.is_holding = gate.halts.standing or bool(held)
+        self.wake()
+
+    def key_changed(self) -> None:
+        """There is a new key: what is halted is tried at once."""
+        self.gate.halts.ask_now(self._now())
+        self.wake()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing of it moves but probes: it is halted, or all that waits is."""
+        gate, backlog = self.gate, self.backlog
+        if gate.jobs_in_flight > gate.halts.probes:
+            return False
+        if gate.halts.lane.halted:
+            return True
+        others = backlog.ready or backlog.asleep or gate.trickle.kinds
+        return bool(gate.halts.kinds) and not others
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return not self.gate.jobs_in_flight and not len(self.backlog)
 
     async def turn(self) -> Entry:
         """Wait in line for the next job. Cancellation: safe, nothing is held while waiting."""
@@ -98,8 +176,8 @@ class Lane:
                 timer.cancel()
 
     def loop_was_late(self, lag_seconds: float) -> None:
-        """Hear how late the loop runs: it decides how many places there are."""
-        if self.gate.places.observe(lag_seconds, self.gate.in_flight):
+        """Hear how late the loop runs: it is one of what decides how many places there are."""
+        if self.gate.look(lag_seconds):
             self.wake()
 
     def wake(self) -> None:
@@ -134,7 +212,7 @@ class Lane:
         self.wake()
 
     def again_last(self, entry: Entry) -> None:
-        """The lane was refused on this job: the probe shall be another one, if there is one."""
+        """It was refused on this job: the next probe shall be another one, if there is one."""
         self.backlog.put_last(entry)
         self.wake()
 
@@ -142,6 +220,14 @@ class Lane:
         """The job has its last verdict: its user is free."""
         self.backlog.landed(entry)
         self.wake()
+
+    def expire(self, read_before: float) -> list[Entry]:
+        """Give up what waits and was read before this moment."""
+        expired = self.backlog.expire(read_before)
+        if expired:
+            self.wake()
+            self.on_room()
+        return expired
 
     def close(self) -> list[Entry]:
         """Start nothing new, and give up what waits; what is in flight stays with its senders."""

@@ -6,7 +6,8 @@ The end is an ordered list, with the reasons:
     2. the lanes are closed             nothing new goes out; everything that waits is returned
     3. what is in flight is awaited     at most `drain_seconds`: its answers are worth more than a retry
     4. the senders are cancelled        whatever is still in flight is returned, counted as ambiguous
-    5. the settler empties              every outcome is durable before its line is settled
+    5. the settler empties              every outcome is durable before its line is settled; a pipe that
+                                        nobody reads is waited for no longer than what is in flight
     6. the source is flushed            acknowledgements reach it last, when everything else is safe
 
 A run that reaches the end of its input passes the same list with nothing to return.
@@ -78,9 +79,32 @@ class Pipeline:
                 self._stop.hurry()
                 raise
             finally:
-                await self._drain(reading)
-                await self._finish(sending, settling)
+                await self._undisturbed(self._end(reading, sending, settling))
+
+    async def _end(
+        self,
+        reading: asyncio.Task[None],
+        sending: Sequence[asyncio.Task[None]],
+        settling: asyncio.Task[None],
+    ) -> None:
+        drained_at = asyncio.get_running_loop().time() + self._drain_seconds
+        await self._drain(reading, drained_at)
+        await self._finish(sending, settling, drained_at)
         await self._source.flush()
+
+    async def _undisturbed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await all of `work`; a cancellation meanwhile only hurries it, and is raised when it is done."""
+        ending = asyncio.create_task(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.wait((ending,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._stop.hurry()
+        ending.result()
+        if cancelled is not None:
+            raise cancelled
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """A bug outside a job ends the run, but only after what is done is settled."""
@@ -96,26 +120,34 @@ class Pipeline:
         finally:
             self.look()
 
-    async def _drain(self, reading: asyncio.Task[None]) -> None:
+    async def _drain(self, reading: asyncio.Task[None], drained_at: float) -> None:
         self.draining = True
         self._source.interrupt()
         self._intake.wake()
-        await reading
+        await self._until(lambda: self._stop.hurried or reading.done())
+        if not reading.done():
+            self._source.interrupt()  # once more: nor is the end of a line waited for
+            await reading
         for lane in self._lanes:
             for entry in lane.close():
                 entry.end = End.RETURNED
                 self._settler.put(entry)
         try:
-            async with asyncio.timeout(self._drain_seconds):
+            async with asyncio.timeout_at(drained_at):
                 await self._until(self._nothing_in_flight)
         except TimeoutError:
             logger().warning("drain.timed_out", drain_seconds=self._drain_seconds)
 
-    async def _finish(self, sending: Sequence[asyncio.Task[None]], settling: asyncio.Task[None]) -> None:
+    async def _finish(
+        self, sending: Sequence[asyncio.Task[None]], settling: asyncio.Task[None], drained_at: float
+    ) -> None:
         for task in sending:
             task.cancel()
         await asyncio.wait(sending)
+        # Writers that wait for the reader of a pipe give up then; a disk that hangs is waited for.
+        overdue = asyncio.get_running_loop().call_at(drained_at, self._stop.give_up)
         await self._until(lambda: self._settler.settling == 0 or settling.done())
+        overdue.cancel()
         settling.cancel()
 
     def look(self) -> None:
@@ -132,4 +164,4 @@ class Pipeline:
         return self._intake.ended and self._counts.read == self._counts.ended
 
     def _nothing_in_flight(self) -> bool:
-        return self._stop.hurried or all(lane.gate.in_flight == 0 for lane in self._lanes)
+        return self._stop.hurried or all(lane.gate.jobs_in_flight == 0 for lane in self._lanes)

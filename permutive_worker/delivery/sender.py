@@ -18,6 +18,7 @@ from permutive_worker.telemetry.logs import logger
 
 KEPT_ATTEMPTS: Final = 5  # of the first, and of the last, that failed
 NO_HEADERS: Final[Mapping[str, str]] = {}
+FORBIDDEN: Final = 403
 KEPT_BYTES: Final = 512  # of the last answer while the job waits for its next attempt
 
 
@@ -91,7 +92,10 @@ class Sender:
     def _delivered(self, entry: Entry, response: Response | None, now: float) -> None:
         assert entry.job is not None  # noqa: S101  (only jobs are sent)
         lane = self._lane
-        lane.gate.delivered(entry.sent_at, now)
+        probe, entry.probe = entry.probe, None
+        lane.gate.delivered(entry.sent_at, now, entry.kind, probe)
+        if lane.is_holding:
+            lane.look_at_holds()
         lane.has_delivered = True
         entry.response = response
         entry.part += 1
@@ -106,11 +110,23 @@ class Sender:
     def _failed(self, entry: Entry, verdict: Verdict, response: Response | None, now: float) -> None:
         gate = self._lane.gate
         breaker_closed = not gate.breaker.is_open
-        gate.heard(verdict, entry.sent_at, now)
+        for_itself = self._is_refused_for_itself(entry, verdict, now)
+        if for_itself:
+            gate.refused_job(entry.sent_at, now, entry.kind)
+        else:
+            gate.heard(verdict, entry.sent_at, now, entry.kind, entry.probe)
         if breaker_closed and gate.breaker.is_open:
             self._lane.on_room()  # this lane stands still now: intake need not wait for it any more
-        self._note_trouble(entry, verdict, now)
-        ruling = rule(entry, verdict, self._policy, breaker_closed=breaker_closed, now=now, dice=self._dice())
+        self._note_trouble(entry, verdict, now, halts=not for_itself)
+        ruling = rule(
+            entry,
+            verdict,
+            self._policy,
+            breaker_closed=breaker_closed,
+            now=now,
+            dice=self._dice(),
+            refused_for_itself=for_itself,
+        )
         entry.failures += ruling.counted
         if ruling.end is None and not self._lane.closed:
             self._try_again(entry, verdict, response, ruling.due)
@@ -118,12 +134,25 @@ class Sender:
         entry.response = response or entry.response
         self._end(entry, ruling.end or End.RETURNED, ruling.reason, verdict.error)
 
+    def _is_refused_for_itself(self, entry: Entry, verdict: Verdict, now: float) -> bool:
+        """A 403 came again although others of the kind were taken in between."""
+        if verdict.status != FORBIDDEN or not verdict.of_kind:
+            return False
+        refused_at, entry.refused_at = entry.refused_at, now
+        return entry.probe is None and self._lane.gate.halts.is_own(entry.kind, refused_at)
+
     def _try_again(
         self, entry: Entry, verdict: Verdict, response: Response | None, due: float | None
     ) -> None:
         if response is not None:
             self._keep_excerpt(entry, response)
-        if verdict.action is Action.HALT:
+        if verdict.of_kind and entry.probe is None and not self._lane.gate.halts.lane.halted:
+            # Perhaps for itself: that shows once another one was sent after it and taken, a round trip from now.
+            now = self._now()
+            self._lane.again(entry, now + 2 * (now - entry.sent_at))
+            return
+        if verdict.action is Action.HALT or entry.probe is not None:
+            entry.probe = None
             self._lane.again_last(entry)
             return
         self._counts.retries[verdict.why] += 1
@@ -146,13 +175,16 @@ class Sender:
         self._lane.landed(entry)
         self._on_end(entry)
 
-    def _note_trouble(self, entry: Entry, verdict: Verdict, now: float) -> None:
+    def _note_trouble(self, entry: Entry, verdict: Verdict, now: float, *, halts: bool) -> None:
         counts = self._counts
         if verdict.action is Action.THROTTLED:
             counts.throttled["none" if verdict.retry_after_seconds is None else "retry_after"] += 1
         counts.ambiguous += verdict.ambiguous
         self._remember(entry, verdict.status or verdict.why, now)
-        if verdict.action in (Action.HALT, Action.THROTTLED) or verdict.retry_after_seconds is not None:
+        halts = halts and verdict.action is Action.HALT
+        if halts or self._lane.is_holding or self._lane.gate.trickle.kinds:
+            self._lane.look_at_holds()
+        if halts or verdict.action is Action.THROTTLED or verdict.retry_after_seconds is not None:
             self._on_trouble(self._lane, verdict)
             self._lane.on_room()
 
@@ -165,13 +197,18 @@ class Sender:
 
     def _cut_short(self, entry: Entry) -> None:
         """The stop did not wait for this attempt: it may have been taken."""
-        self._lane.gate.leave()
+        now = self._now()
+        self._lane.gate.leave(entry.sent_at, now, entry.kind, entry.probe)
         self._counts.ambiguous += 1
-        self._remember(entry, "cut", self._now())
-        self._end(entry, End.RETURNED)
+        self._remember(entry, "cut", now)
+        if self._policy.repeat_ambiguous:
+            self._end(entry, End.RETURNED)
+        else:  # a line that is returned is sent again by the next run
+            detail = ErrorDetail("cut", "the stop did not wait for the answer")
+            self._end(entry, End.DEAD_LETTERED, Reason.AMBIGUOUS, detail)
 
     def _fail_inside(self, entry: Entry, bug: Exception) -> None:
-        self._lane.gate.leave()
+        self._lane.gate.leave(entry.sent_at, self._now(), entry.kind, entry.probe)
         # Only the kind of error and where: its text may hold what the job holds.
         logger().error("job.failed_inside", error=type(bug).__name__, position=entry.delivery.position)
         detail = ErrorDetail("internal", f"a bug in the worker: {type(bug).__name__}")

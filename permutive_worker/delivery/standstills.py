@@ -26,7 +26,7 @@ class Standstills:
         self._held = False
 
     def look(self, lanes: Collection[Lane], now: float) -> None:
-        """Give back what stands, hold or resume the queue. Not after a stop: then all of it is given back."""
+        """Give back what stands, hold or resume the queue. After a stop there is nothing left to do."""
         for lane in lanes:
             why = why_standing(lane, now)
             seconds = None if why is None else max(0.0, lane.gate.paused_until - now)
@@ -36,6 +36,7 @@ class Standstills:
             if why is not None and (due or (self._held and len(lane.backlog) > PROBES)):
                 self._give_back(lane, why)
         standing = all(standstill.given_back for standstill in self._lanes.values())
+        standing = standing and not any(_lacks_probe(lane, now) for lane in lanes)
         if standing and not self._held:
             self._queue.hold()
         elif self._held and not standing:
@@ -45,6 +46,7 @@ class Standstills:
     def _give_back(self, lane: Lane, why: Literal["halt", "pause"]) -> None:
         waiting = lane.backlog.drain()
         probes = waiting[:PROBES] if why == "halt" else []
+        lane.look_at_holds()  # a drain forgets which kinds are held
         for entry in probes:
             lane.add(entry)
         for entry in waiting[len(probes) :]:
@@ -56,8 +58,13 @@ class Standstills:
         )
 
 
+def _lacks_probe(lane: Lane, now: float) -> bool:
+    """A halted lane with nothing to ask with (its last job grew too old) would never open."""
+    return why_standing(lane, now) == "halt" and not len(lane.backlog) and not lane.gate.in_flight
+
+
 def why_standing(lane: Lane, now: float) -> Literal["halt", "pause"] | None:
     """What keeps the lane from sending, other than an API that is down; None while it moves."""
-    if lane.gate.halt.halted:
+    if lane.gate.halts.standing and lane.is_stuck:
         return "halt"
     return "pause" if lane.gate.paused_until > now else None

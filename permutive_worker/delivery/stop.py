@@ -1,5 +1,6 @@
 """Why a run ends before its input does."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,9 +16,11 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self.hurried = False
+        self.given_up = False  # no reader of what we write is waited for any more; read by threads
         self.why: Why | None = None
         self.errors: list[Exception] = []
         self.on_request: Callable[[], None] = _nobody
+        self._asked = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Stop {self.why or 'not requested'}>"
@@ -29,12 +32,22 @@ class Stop:
         if error is not None:
             self.errors.append(error)
         self.requested = True
+        self._asked.set()
         self.on_request()
 
+    async def wait(self) -> None:
+        """Return once it was asked for."""
+        await self._asked.wait()
+
     def hurry(self) -> None:
-        """Do not wait for what is in flight (a second signal)."""
+        """Do not wait for what is in flight, nor for readers (a second signal)."""
         self.hurried = True
+        self.give_up()
         self.request()
+
+    def give_up(self) -> None:
+        """Do not wait for who reads our outcomes any more: what they have not taken is not written."""
+        self.given_up = True
 
 
 def _nobody() -> None:

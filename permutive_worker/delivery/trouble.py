@@ -1,15 +1,15 @@
 """What a lane's refusals and throttles mean for the whole run.
 
-refused, and it never delivered   the key file is looked at and one more job is tried; then a
-finite run ends with 77 (or 78 for a wrong host or path)
-refused, and it has delivered     the lane is held and probed; a finite run gives up after
-`max_halt_seconds`
-asked to wait for too long        a finite run ends with 75 and says until when
+never a delivery, refused twice     a finite run ends with 77 (or 78 for a wrong host or path), once nothing
+                                    else is under way: the key file was looked at before the second time
+refused for `max_halt_seconds`      a finite run ends with 77, once only refused jobs are left
+asked to wait for too long          a finite run ends with 75 and says until when
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from permutive_worker.control.halt import Halt
 from permutive_worker.credentials import Credentials
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.stop import Stop
@@ -28,19 +28,26 @@ class Trouble:
         lanes: Mapping[str, Lane],
         stop: Stop,
         clock: Clock,
+        input_waits: Callable[[], bool],
         *,
         finite: bool,
         max_retry_after_seconds: float,
         max_halt_seconds: float,
     ) -> None:
-        """`credentials` and all the `lanes` by workspace. Only a finite run gives up; a service waits."""
+        """`credentials` and all the `lanes` by workspace. Only a finite run gives up; a service waits.
+
+        `input_waits` says whether the input is at its end, or waits for room: no other jobs will come.
+        """
         self._credentials = credentials
         self._lanes = lanes
         self._stop = stop
         self._clock = clock
+        self._input_waits = input_waits
         self._finite = finite
         self._max_retry_after_seconds = max_retry_after_seconds
         self._max_halt_seconds = max_halt_seconds
+        self._said: Verdict | None = None  # of the latest refusal
+        self._told: dict[Halt, float | None] = {}  # which halts were logged: since when they stood
 
     def __call__(self, lane: Lane, verdict: Verdict) -> None:
         if verdict.action is Action.HALT:
@@ -49,22 +56,54 @@ class Trouble:
             self._give_up("stop", self._too_long(verdict.retry_after_seconds or 0.0))
 
     def _refused(self, lane: Lane, verdict: Verdict) -> None:
-        halt = lane.gate.halt
-        if halt.since is None:
+        halts = lane.gate.halts
+        if not halts.standing:
             return  # an answer to an attempt from before the lane was opened again
+        self._said = verdict
         if self._credentials[lane.workspace].refresh():
             logger().info("credentials.reloaded", workspace=lane.workspace)
-        if halt.refusals <= 1:
-            logger().warning("lane.halted", workspace=lane.workspace, status=verdict.status)
-        if not self._finite:
-            return
-        held_seconds = self._clock.monotonic() - halt.since
-        if (halt.refusals > 1 and self._is_hopeless()) or held_seconds > self._max_halt_seconds:
-            self._give_up("halt", _refusal(verdict))
+            lane.key_changed()
+        self._tell(lane)
+        self.look()
 
-    def _is_hopeless(self) -> bool:
-        """Nothing was ever delivered, and no other lane is about to."""
-        return not any(lane.has_delivered or _is_trying(lane) for lane in self._lanes.values())
+    def _tell(self, lane: Lane) -> None:
+        """Log each halt once."""
+        halts = lane.gate.halts
+        for kind, halt in (("all", halts.lane), *halts.kinds.items()):
+            if halt.halted and self._told.get(halt) != halt.since:
+                self._told[halt] = halt.since
+                logger().warning("lane.halted", workspace=lane.workspace, kind=kind, status=halt.status)
+
+    def look(self) -> None:
+        """Give up if it is time; called at each refusal, and now and then: a probe may hang."""
+        if not self._finite or self._stop.requested or self._said is None:
+            return
+        halts = [halt for lane in self._lanes.values() for halt in lane.gate.halts.all]
+        if halts and (self._is_hopeless(halts) or self._is_too_long(halts)):
+            self._give_up("halt", self._refusal(self._said))
+
+    def _is_hopeless(self, halts: list[Halt]) -> bool:
+        """Nothing was ever delivered, all was asked again, and nothing else is under way."""
+        lanes = self._lanes.values()
+        return (
+            not self._has_delivered
+            and all(halt.refusals > 1 for halt in halts)
+            and all(lane.is_stuck or lane.is_idle for lane in lanes)
+        )
+
+    def _is_too_long(self, halts: list[Halt]) -> bool:
+        """It lasts too long, and only refused jobs are left."""
+        longest = self._clock.monotonic() - min(halt.since or 0.0 for halt in halts)
+        if longest < self._max_halt_seconds:
+            return False
+        lanes = self._lanes.values()
+        if all(lane.gate.halts.lane.halted for lane in lanes):
+            return True
+        return self._input_waits() and all(lane.is_stuck or lane.is_idle for lane in lanes)
+
+    @property
+    def _has_delivered(self) -> bool:
+        return any(lane.has_delivered for lane in self._lanes.values())
 
     def _give_up(self, why: str, error: WorkerError) -> None:
         if not self._stop.requested:
@@ -77,18 +116,15 @@ class Trouble:
             "rate_limit.max_retry_after_seconds: run again then"
         )
 
-
-def _is_trying(lane: Lane) -> bool:
-    return not lane.gate.halt.halted and bool(lane.gate.in_flight or len(lane.backlog))
-
-
-def _refusal(verdict: Verdict) -> WorkerError:
-    said = f" ({verdict.error.message})" if verdict.error is not None and verdict.error.message else ""
-    if verdict.status in (401, 403):
-        return KeyRefusedError(
-            f"the API refuses the key with {verdict.status}{said}: check PERMUTIVE_API_KEY_FILE, "
-            "PERMUTIVE_API_KEY or PERMUTIVE_APPLICATION_CREDENTIALS; nothing was dead-lettered, run again then"
-        )
-    return ConfigurationError(
-        f"the API answers {verdict.status} on a path that must exist{said}: check http.base_url"
-    )
+    def _refusal(self, verdict: Verdict) -> WorkerError:
+        # Its code, not its words: a server may repeat what it was sent, identifiers and all.
+        said = f" (code {verdict.error.code})" if verdict.error is not None and verdict.error.code else ""
+        if verdict.status in (401, 403):
+            return KeyRefusedError(
+                f"the API refuses the key with {verdict.status}{said}: check PERMUTIVE_API_KEY_FILE, "
+                "PERMUTIVE_API_KEY or PERMUTIVE_APPLICATION_CREDENTIALS; nothing was dead-lettered for it, "
+                "run again then"
+            )
+        # Once something was delivered the configuration was right, and then the API refuses us all the same.
+        error = KeyRefusedError if self._has_delivered else ConfigurationError
+        return error(f"the API answers {verdict.status} on a path that must exist{said}: check http.base_url")

@@ -5,26 +5,23 @@
     429                             throttled
     503 that says how long          throttled
     408, 425, other 5xx, 1xx        retry       500, 502, 504
-    401, 403, 3xx, 404 *            halt
+    401                             halt
+    403, 3xx, 404 *                 halt, of the job's kind
     501, 505, other 4xx             reject
 
-* on a path without an id in it: not the job is wrong, the base URL is. Ambiguous: the API may have taken
-the request all the same.
+* on a path without an id in it: not the job is wrong, the base URL is; a kind has a path of its own. Redirects
+are never followed, and where they lead to is not looked at: it may echo the key. Ambiguous: the API may have
+taken the request all the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from permutive_worker.control.retry_after import retry_after_seconds
-from permutive_worker.destinations.error_detail import Scrub, error_detail
+from permutive_worker.jobs.request import PATHS_WITHOUT_ID, request_of
 from permutive_worker.model import Action, ErrorDetail, Job, Request, Response, Verdict
-
-PATHS: Final[Mapping[str, str]] = {
-    "identify": "/v2.0/identify",
-    "segmentation": "/ccs/v1/segmentation",
-    "event": "/v2.0/events",
-}
+from permutive_worker.permutive.error_detail import Scrub, error_detail
 
 # Shared, so that the hot path builds nothing.
 _DELIVERED: Final = {
@@ -44,12 +41,10 @@ class PermutiveDestination:
 
     def __init__(self, scrub: Scrub) -> None:
         self._scrub = scrub
-        self._paths_without_id = frozenset(PATHS.values())
 
     def request(self, job: Job, part: int) -> Request:
         """Return request `part` of the job, 0 ≤ part < job.request_count()."""
-        path, query = PATHS[job.kind], job.query()
-        return Request("POST", f"{path}?{query}" if query else path, job.body(part), job.kind)
+        return request_of(job, part)
 
     def judge(self, request: Request, response: Response, utc_now: Callable[[], datetime]) -> Verdict:
         """Return what the answer means. Total: any status, headers and bytes."""
@@ -67,6 +62,7 @@ class PermutiveDestination:
             retry_after_seconds=hint,
             ambiguous=action is Action.RETRY and status in _AMBIGUOUS,
             error=error_detail(response, self._scrub),
+            of_kind=action is Action.HALT and status != 401,
         )
 
     def _classify(self, status: int, path: str, hint: float | None) -> tuple[Action, str]:
@@ -76,7 +72,7 @@ class PermutiveDestination:
             return Action.HALT, "key_refused"
         if 300 <= status < 400:
             return Action.HALT, "redirected"
-        if status == 404 and path.partition("?")[0] in self._paths_without_id:
+        if status == 404 and path.partition("?")[0] in PATHS_WITHOUT_ID:
             return Action.HALT, "not_found"
         if status == 408:
             return Action.RETRY, "timeout"

@@ -7,6 +7,9 @@ handed to the next request on it. Idle connections are dropped after 10 s to mak
 import asyncio
 import base64
 import math
+import socket
+import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -16,29 +19,62 @@ from yarl import URL
 from permutive_worker import __version__
 from permutive_worker.credentials import Credentials
 from permutive_worker.errors import TransportError, UnreachableError
+from permutive_worker.http.names import Names
 from permutive_worker.model import Request, Response
 
 MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
 KEEPALIVE_SECONDS: Final = 10  # shorter than any server's, or its close looks like a reset after sending
+DNS_SECONDS: Final = 60  # a host that moves is found again so soon
 SWEEP_SECONDS: Final = 0.1  # a late answer costs this much more; a timer per attempt costs 6 µs
 MAX_CACHED_URLS: Final = 64  # the paths without an id; parsing one costs 5 µs
 
 
-def open_session(max_connections: int, timeout_seconds: float) -> aiohttp.ClientSession:
+def open_session(
+    max_connections: int, timeout_seconds: float, tls: ssl.SSLContext | None = None
+) -> aiohttp.ClientSession:
     """A session for the wires of all lanes: no cookies, no redirects, no `.netrc`, TLS verified.
 
     aiohttp's jar would hand one user's cookie to the next, and `trust_env` would send `.netrc`
     passwords to the API: proxies are passed explicitly instead. Must be called in a running loop.
+    `tls` is for those whose certificates the system does not know.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=max_connections, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_SECONDS
+        connector=Connector(
+            limit=max_connections,
+            resolver=Names(),
+            ttl_dns_cache=DNS_SECONDS,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            ssl=tls or True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # Not rounded up to whole seconds: the sweep would be first, and a connect that hangs count as sent.
+        # Of one address of the host; the sweep ends the rest. Not rounded up to whole seconds.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds, ceil_threshold=math.inf),
         trust_env=False,
     )
+
+
+class Connector(aiohttp.TCPConnector):
+    """Remembers who was cancelled before there was a connection: nothing of that request was sent.
+
+    Costs nothing where a connection is used again.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._cut: set[asyncio.Task[Any] | None] = set()
+
+    async def _create_connection(self, *arguments: Any, **named: Any) -> Any:
+        try:  # names, TCP, TLS, the proxy
+            return await super()._create_connection(*arguments, **named)
+        except asyncio.CancelledError:
+            self._cut.add(asyncio.current_task())
+            raise
+
+    def forget(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this task was cancelled so; asked once."""
+        cut = task in self._cut
+        self._cut.discard(task)
+        return cut
 
 
 class Deadlines:
@@ -57,7 +93,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> asyncio.Task[Any]:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101  (a wire is awaited by a task)
         self._deadlines[task] = self._loop.time() + self._timeout_seconds
         if self._timer is None:
@@ -94,8 +130,13 @@ class PlainWire:
         *,
         timeout_seconds: float,
         proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        """The key is looked up for each attempt, so a replaced one is used at once."""
+        """The key is looked up for each attempt, so a replaced one is used at once.
+
+        `headers` go beside our own, or replace them; of an answer `max_body_bytes` are read.
+        """
         self._session = session
         self._base = URL(base_url)
         self._credentials = credentials
@@ -107,6 +148,8 @@ class PlainWire:
                 "User-Agent": f"permutive-worker/{__version__}",
             }
         )
+        self._headers.update(headers or {})
+        self._max_body_bytes = max_body_bytes
         self._deadlines = Deadlines(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._urls: dict[str, URL] = {}
@@ -114,7 +157,7 @@ class PlainWire:
         self._proxy = URL(proxy).with_user(None) if proxy is not None else None
         self._proxy_options: dict[str, Any] = {}
         if self._proxy is not None:
-            authorization = _proxy_authorization(URL(proxy or ""))
+            authorization = proxy_authorization(URL(proxy or ""))
             self._proxy_options = {"proxy": self._proxy, "proxy_headers": authorization}
             if self._base.scheme == "http":  # the proxy reads the request itself; over TLS only the CONNECT
                 self._headers.update(authorization)
@@ -139,18 +182,24 @@ class PlainWire:
                 **self._proxy_options,
             )
             content = answer.content
-            if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
+            if content.is_eof() and content.total_bytes <= self._max_body_bytes:  # it came with the head
                 return Response(answer.status, answer.headers, content.read_nowait())
-            body, truncated = await _read_body(answer)
+            body, truncated = await read_body(content, self._max_body_bytes)
+            if truncated:
+                answer.close()
             return Response(answer.status, answer.headers, body, truncated)
         except asyncio.CancelledError:
             if answer is not None:
                 answer.close()
-            if self._deadlines.is_timeout(task):
-                raise TransportError("timeout", sent=True) from None
-            raise
+            connector = self._session.connector
+            unsent = isinstance(connector, Connector) and connector.forget(task)
+            if not self._deadlines.is_timeout(task):
+                raise
+            if answer is not None:  # its status was read, and decides
+                return Response(answer.status, answer.headers, b"", truncated=True)
+            raise TransportError("connect_timeout" if unsent else "timeout", sent=not unsent) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
+            raise transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
         finally:
             self._deadlines.end(task)
 
@@ -183,33 +232,46 @@ class PlainWire:
         target = self._proxy or self._base
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                _, writer = await asyncio.open_connection(target.host, target.port)
+                await _connect_once(target.host or "", target.port or 0)
         except OSError as error:  # a timeout is one, too
-            reason = error.strerror or type(error).__name__
+            reason = error.strerror or "no answer"
             what = "proxy" if self._proxy else "API host"
             raise UnreachableError(
                 f"the {what} {target.host}:{target.port} cannot be reached: {reason}"
             ) from None
-        writer.close()
 
 
-async def _read_body(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """The body and whether it broke off; a status that was read decides, whatever happens to the body."""
-    content = answer.content
+async def _connect_once(host: str, port: int) -> None:
+    """Raises OSError, that of the last address of the host."""
+    failed: OSError | None = None
+    for address in await Names().resolve(host, port, socket.AF_UNSPEC):
+        try:
+            _, writer = await asyncio.open_connection(address["host"], port)
+        except OSError as error:
+            failed = error
+        else:
+            writer.close()
+            return
+    if failed is not None:
+        raise failed
+
+
+async def read_body(content: aiohttp.StreamReader, max_bytes: int) -> tuple[bytes, bool]:
+    """Return the body, at most `max_bytes` of it, and whether that is not all of it.
+
+    A status that was read decides, whatever happens to the body: this never raises for it.
+    """
+    body = bytearray()
     try:
-        body = await content.readany()
-        while not content.at_eof() and len(body) < MAX_BODY_BYTES:
+        body += await content.readany()
+        while not content.at_eof() and len(body) < max_bytes:
             body += await content.readany()
     except (aiohttp.ClientError, OSError):
-        answer.close()
         return b"", True
-    if content.at_eof() and len(body) <= MAX_BODY_BYTES:
-        return body, False
-    answer.close()
-    return body[:MAX_BODY_BYTES], True
+    return bytes(body[:max_bytes]), len(body) > max_bytes or not content.at_eof()
 
 
-def _proxy_authorization(url: URL) -> dict[str, str]:
+def proxy_authorization(url: URL) -> dict[str, str]:
     """RFC 7617, from the user-info of the proxy's URL."""
     if url.user is None:
         return {}
@@ -217,7 +279,7 @@ def _proxy_authorization(url: URL) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {token}"}
 
 
-def _transport_error(error: BaseException) -> TransportError:
+def transport_error(error: BaseException) -> TransportError:
     """Translate at the border. Only what fails before the first byte is certainly not sent."""
     match error:
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():

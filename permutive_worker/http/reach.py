@@ -1,13 +1,14 @@
 """Waits for the API host at the start: a container may be up before its network is."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from permutive_worker.errors import UnreachableError
 from permutive_worker.telemetry.logs import logger
 
 WAIT_SECONDS: Final = 0.5  # between two tries
+WARN_SECONDS: Final = 10.0  # between two warnings: a service may wait for days
 
 
 class Reachable(Protocol):
@@ -17,23 +18,43 @@ class Reachable(Protocol):
 
 
 async def wait_until_reachable(
-    wire: Reachable, patience_seconds: float | None, is_stopped: Callable[[], bool]
+    wire: Reachable, patience_seconds: float | None, until_stopped: Callable[[], Awaitable[None]]
 ) -> None:
-    """Return when the host takes connections, or when the run is stopped.
+    """Return when the host takes connections, or at once when the run is stopped.
 
     Raises:
         UnreachableError: it did not for `patience_seconds`; None waits for ever.
     """
+    async with asyncio.TaskGroup() as group:
+        trying = group.create_task(_try(wire, patience_seconds))
+        stopped = group.create_task(_wait(until_stopped))
+        await asyncio.wait((trying, stopped), return_when=asyncio.FIRST_COMPLETED)
+        trying.cancel()
+        stopped.cancel()
+    if not trying.cancelled() and (error := trying.result()):
+        raise error
+
+
+async def _wait(until: Callable[[], Awaitable[None]]) -> None:
+    await until()
+
+
+async def _try(wire: Reachable, patience_seconds: float | None) -> UnreachableError | None:
+    """Return the error instead of raising it, for a group would wrap it."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    while not is_stopped():
+    warn_at = began
+    while True:
         try:
             await wire.reach()
-            return
+            return None
         except UnreachableError as error:
-            if is_stopped():
-                return
-            if patience_seconds is not None and loop.time() - began >= patience_seconds:
-                raise
-            logger().warning("host.unreachable", reason=str(error))
+            now = loop.time()
+            if patience_seconds is not None and now - began >= patience_seconds:
+                return UnreachableError(
+                    f"{error}; it was tried for {patience_seconds:g} s, and nothing was read"
+                )
+            if now >= warn_at:
+                warn_at = now + WARN_SECONDS
+                logger().warning("host.unreachable", reason=str(error))
         await asyncio.sleep(WAIT_SECONDS)

@@ -6,15 +6,17 @@ from typing import Final, get_args
 import msgspec
 
 from permutive_worker.errors import ConfigurationError
+from permutive_worker.jobs.cohort import CohortJob
 from permutive_worker.jobs.event import Event
 from permutive_worker.jobs.fault import DECODE_ERRORS, Fault, explain, read_fields
 from permutive_worker.jobs.identify import Identify
+from permutive_worker.jobs.segment import SegmentJob
 from permutive_worker.jobs.segmentation import Segmentation
 from permutive_worker.model import Job
 
 __all__ = ["KINDS", "Decoder", "Fault"]
 
-_AnyJob = Identify | Segmentation | Event
+_AnyJob = Identify | Segmentation | Event | CohortJob | SegmentJob
 _TYPES: Final[Mapping[str, type[_AnyJob]]] = {job_type.kind: job_type for job_type in get_args(_AnyJob)}
 KINDS: Final = tuple(_TYPES)
 

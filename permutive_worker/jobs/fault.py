@@ -142,7 +142,7 @@ def _did_you_mean(name: str, path: str, job_type: type[Line]) -> str:
 
 
 def _names(struct: type[msgspec.Struct]) -> Iterable[str]:
-    return [*struct.__struct_fields__, *(["type"] if issubclass(struct, Line) else [])]
+    return [*struct.__struct_encode_fields__, *(["type"] if issubclass(struct, Line) else [])]
 
 
 def _shown(name: str) -> str:

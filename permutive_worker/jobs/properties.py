@@ -1,4 +1,4 @@
-"""The free-form part of an event: checked at its edges, sent byte for byte."""
+"""The free-form parts, of an event or a cohort: checked at their edges, sent byte for byte."""
 
 import re
 from typing import Final
@@ -16,11 +16,16 @@ def check_properties(properties: msgspec.Raw) -> None:
 
     The decoder has checked that it is JSON; it does not look at the encoding of what stays raw.
     """
-    raw = bytes(properties)
+    check_object("properties", properties)
+    if len(bytes(properties)) > MAX_PROPERTIES_BYTES:
+        raise ValueError(f"properties: {len(bytes(properties))} bytes, the API takes {MAX_PROPERTIES_BYTES}")
+
+
+def check_object(field: str, value: msgspec.Raw) -> None:
+    """Raise ValueError unless it is a JSON object in UTF-8; that it is JSON the decoder has checked."""
+    raw = bytes(value)
     if not raw.startswith(b"{"):
-        raise ValueError("properties: expected object")
-    if len(raw) > MAX_PROPERTIES_BYTES:
-        raise ValueError(f"properties: {len(raw)} bytes, the API takes {MAX_PROPERTIES_BYTES}")
+        raise ValueError(f"{field}: expected object")
     if not raw.isascii():
         raw.decode()
 

@@ -19,6 +19,7 @@ from permutive_worker.jobs.fault import Fault, read_fields
 from permutive_worker.jobs.segmentation import EVENTS_PER_REQUEST, remaining_events
 from permutive_worker.model import Attempt, Delivery, Entry, Response
 from permutive_worker.outcomes.ndjson import LockedAppender
+from permutive_worker.outcomes.pipe import never
 from permutive_worker.ports import Clock
 
 MAX_RESPONSE_BYTES: Final = 4096
@@ -38,6 +39,7 @@ class DeadLetterWriter:
         scrub: takes every known key out of bytes, leaving JSON valid.
         clock: for `at`.
         on_error: called once for each group that could not be written.
+        given_up: asked while a pipe takes nothing; True ends the wait with an error.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class DeadLetterWriter:
         scrub: Callable[[bytes], bytes],
         clock: Clock,
         on_error: Callable[[], None],
+        given_up: Callable[[], bool] = never,
     ) -> None:
-        self._file = LockedAppender(path)
+        self._file = LockedAppender(path, given_up=given_up)
         self._run_id = run_id
         self._worker = worker
         self._source = source

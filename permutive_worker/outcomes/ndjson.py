@@ -12,16 +12,17 @@ Source: flock(2), open(2); all of it blocks, so coroutines call it in a thread, 
 import errno
 import fcntl
 import os
-import select
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from permutive_worker.errors import ConfigurationError, OutputError
+from permutive_worker.outcomes.pipe import never, open_fifo, write_all, write_while_read
 
 _BLOCK_BYTES: Final = 64 * 1024
 
@@ -29,7 +30,8 @@ _REMEDIES: Final = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "raise the quota of this user or free space",
     errno.EFBIG: "raise the limit on file sizes or move the file away",
-    errno.ENOENT: "make its directory again",
+    errno.ENOENT: "make its directory",
+    errno.EAGAIN: "read from it",
     errno.ENOTDIR: "name a path below a directory",
     errno.EISDIR: "name a file, not a directory",
     errno.EACCES: "let this user write there",
@@ -47,10 +49,12 @@ class LockedAppender:
     Args:
         path: of the file; a pipe or a device is written to as it is.
         durable: fsync each group; else `sync()` does when it is called.
+        given_up: asked while a pipe takes nothing; True ends the wait with an error.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(self, path: Path, *, durable: bool = True, given_up: Callable[[], bool] = never) -> None:
         self.path = path
+        self._given_up = given_up
         self._durable = durable
         self._one_at_a_time = threading.Lock()
         self._fd: int | None = None
@@ -74,14 +78,41 @@ class LockedAppender:
                     _append_all_or_nothing(fd, lines, durable=self._durable)
                     self._unsynced = not self._durable
                 else:
-                    write_all(fd, lines)
+                    write_while_read(fd, lines, self._given_up)
+            finally:
+                self._unlock()
+
+    def reorder(self, lines: Sequence[bytes]) -> None:
+        """Put lines that were appended, each with its line end, into this order; the others stay before them.
+
+        A copy takes the place of the file, so a kill leaves the one or the other. A file that does not
+        hold all of them any more, since somebody took it, is left alone.
+
+        Raises:
+            OutputError: the file is as it was.
+        """
+        with self._one_at_a_time, _as_output_error(self.path):
+            try:
+                fd = self._lock()
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    _replace_reordered(fd, self.path, lines)
             finally:
                 self._unlock()
 
     def sync(self) -> None:
-        """Fsync what was appended without. Raises OutputError."""
-        with self._one_at_a_time, _as_output_error(self.path):
-            self._sync()
+        """Fsync what was appended without; others append meanwhile. Raises OutputError."""
+        with _as_output_error(self.path):
+            with self._one_at_a_time:
+                if self._fd is None or not self._unsynced:
+                    return
+                fd, self._unsynced = os.dup(self._fd), False
+            try:
+                os.fsync(fd)
+            except OSError:
+                self._unsynced = True
+                raise
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """Sync and close; a later `append` opens the file again. Raises OutputError."""
@@ -91,7 +122,9 @@ class LockedAppender:
     def _lock(self) -> int:
         while True:
             if self._fd is None:
-                self._fd = _open_to_append(self.path)
+                # Of a pipe we must not hold the reading end too: the write to a reader that is gone would wait.
+                fifo = self.path.is_fifo()
+                self._fd = open_fifo(self.path, self._given_up) if fifo else _open_to_append(self.path)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             if _is_at(self._fd, self.path):
                 return self._fd
@@ -100,11 +133,6 @@ class LockedAppender:
     def _unlock(self) -> None:
         if self._fd is not None:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-    def _sync(self) -> None:
-        if self._fd is not None and self._unsynced:
-            os.fsync(self._fd)
-            self._unsynced = False
 
     def _close(self) -> None:
         fd, self._fd = self._fd, None
@@ -119,14 +147,14 @@ class LockedAppender:
 
 
 def prove_writable(path: Path) -> None:
-    """Try that `path` could be written, leaving no file behind; its directories are made, 0700.
+    """Try that `path` could be written, leaving nothing behind; its directory must be there.
 
     Raises:
         ConfigurationError: it could not.
     """
     try:
         real = Path(os.path.realpath(path))
-        _make_directories(real.parent)
+        os.stat(real.parent)  # what is said of it must not be of a file that is tried there
         if path.exists() and not path.is_file():
             _prove_special_file(path)
         else:
@@ -169,20 +197,8 @@ def take_for_replay(path: Path) -> Path | None:
     return replaying
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`, however often the system takes only a part. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:  # a pipe or terminal that someone we share it with made non-blocking
-            select.select((), (fd,), ())
-
-
 def _open_to_append(path: Path) -> int:
-    # Of a pipe we must not hold the reading end too: the write to a reader that is gone would wait.
-    access = os.O_WRONLY if path.is_fifo() else os.O_RDWR
-    flags = access | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
     try:
         return os.open(path, flags)
     except FileNotFoundError:
@@ -239,6 +255,34 @@ def _append_all_or_nothing(fd: int, lines: bytes, *, durable: bool) -> None:
         raise
 
 
+def _replace_reordered(fd: int, path: Path, lines: Sequence[bytes]) -> None:
+    left = Counter(lines)
+    copy_path = path.with_name(path.name + ".sorting")
+    with open(os.dup(fd), "rb") as file:
+        file.seek(0)
+        others = []
+        for line in file:
+            if left[line] > 0:
+                left[line] -= 1
+            else:
+                others.append(line)
+    if any(left.values()):
+        return
+    copy = os.open(copy_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(copy, stat.S_IMODE(os.fstat(fd).st_mode))
+        write_all(copy, b"".join((*others, *lines)))
+        os.fsync(copy)
+        os.rename(copy_path, path)
+        _sync_directory(path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(copy_path)
+        raise
+    finally:
+        os.close(copy)
+
+
 def _prove_regular_file(path: Path) -> None:
     if path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
@@ -259,12 +303,6 @@ def _prove_special_file(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _make_directories(directory: Path) -> None:
-    missing = [place for place in (directory, *directory.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(mode=0o700, exist_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

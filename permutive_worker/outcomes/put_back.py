@@ -1,7 +1,7 @@
 """Puts dead letters back that a replay left out or did not get to."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,8 +15,10 @@ from permutive_worker.outcomes.ndjson import LockedAppender
 class PutBackWriter:
     """A ports.OutcomeWriter for the skipped and returned entries of a replay: appends their records, fsynced."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_written: Callable[[Sequence[Entry]], None]) -> None:
+        """`on_written` hears of each group that is on the disk."""
         self._file = LockedAppender(path)
+        self._on_written = on_written
 
     async def open(self) -> None:
         """Try that the file can be written. Raises ConfigurationError."""
@@ -27,6 +29,7 @@ class PutBackWriter:
         lines = b"".join(filter(None, map(_record, entries)))
         if lines:
             await asyncio.to_thread(self._file.append, lines)
+        self._on_written(entries)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._file.close)

@@ -14,7 +14,8 @@ import msgspec
 
 from permutive_worker.errors import ConfigurationError, OutputError
 from permutive_worker.model import Entry
-from permutive_worker.outcomes.ndjson import LockedAppender, write_all
+from permutive_worker.outcomes.ndjson import LockedAppender
+from permutive_worker.outcomes.pipe import never, write_while_read
 from permutive_worker.ports import Clock
 
 _STDOUT: Final = 1
@@ -51,10 +52,21 @@ class ResultWriter:
         path: of the file, made when needed and appended to; `-` is stdout.
         scrub: takes every known key out of a group of lines, leaving them valid JSON.
         clock: for `elapsed_seconds`.
+        given_up: asked while a pipe takes nothing; True ends the wait with an error.
     """
 
-    def __init__(self, path: str, scrub: Callable[[bytes], bytes], clock: Clock) -> None:
-        self._lines = _StandardOutput() if path == "-" else LockedAppender(Path(path), durable=False)
+    def __init__(
+        self,
+        path: str,
+        scrub: Callable[[bytes], bytes],
+        clock: Clock,
+        given_up: Callable[[], bool] = never,
+    ) -> None:
+        self._lines = (
+            _StandardOutput(given_up)
+            if path == "-"
+            else LockedAppender(Path(path), durable=False, given_up=given_up)
+        )
         self._scrub = scrub
         self._clock = clock
 
@@ -89,13 +101,16 @@ class ResultWriter:
 class _StandardOutput:
     """What a failed write left of a group stays there: stdout cannot be cut."""
 
+    def __init__(self, given_up: Callable[[], bool]) -> None:
+        self._given_up = given_up
+
     def prove(self) -> None:
         if sys.stdout is None:  # so Python says that it was closed; its number may be any other file's now
             raise ConfigurationError("stdout is closed, so results cannot go there; name a file")
 
     def append(self, lines: bytes) -> None:
         try:
-            write_all(_STDOUT, lines)
+            write_while_read(_STDOUT, lines, self._given_up)
         except BrokenPipeError:
             raise
         except OSError as error:

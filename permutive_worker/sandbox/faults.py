@@ -9,6 +9,8 @@ Pure and deterministic: the same seed and the same profile fail the same request
     `hang`      nothing, until it goes or five minutes have passed         no
 
 A profile is a comma list of names (`NAMED`) and of `kind=share`, for example `revoked,500=0.1,reset=0.02`.
+`event:403=1` is for the requests of one endpoint, as the ledger names them, and `@TEXT:403=1` for those with that
+text in their body, one user's for example; what fits there comes before what is for all.
 """
 
 from collections.abc import Mapping
@@ -56,11 +58,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Windows, looked at first, and shares: (kind, upper bound of its slice of 0..1), bounds rising."""
+    """Windows, looked at first, and shares: (kind, upper bound of its slice of 0..1), bounds rising.
+
+    `scoped` has shares that are only for some requests, by endpoint or `@TEXT`.
+    """
 
     text: str
     windows: tuple[Window, ...] = ()
     slices: tuple[tuple[str, float], ...] = ()
+    scoped: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
 
 
 _STORM: Final = Window(Fault("429", 429, processed=False, retry_after_seconds=2), 1, 4, period_seconds=10)
@@ -93,14 +99,18 @@ def parse_profile(text: str) -> Profile:
 
     """
     windows: list[Window] = []
-    shares: dict[str, float] = {}
+    shares: dict[str, dict[str, float]] = {"": {}}  # by scope
     for word in _words(text):
         if word in _WINDOWS:
             windows.append(_WINDOWS[word])
         else:
-            kind, share = _parse_share(word)
-            shares[kind] = shares.get(kind, 0.0) + share
-    return Profile(text, tuple(windows), _slices(shares))
+            scope, _, share_text = word.rpartition(":")
+            kind, share = _parse_share(share_text)
+            of_scope = shares.setdefault(scope, {})
+            of_scope[kind] = of_scope.get(kind, 0.0) + share
+    for_all = _slices(shares.pop(""))
+    scoped = tuple((scope, _slices(of_scope)) for scope, of_scope in shares.items())
+    return Profile(text, tuple(windows), for_all, scoped)
 
 
 def _words(text: str) -> list[str]:
@@ -156,22 +166,29 @@ class Faults:
     def __repr__(self) -> str:
         return f"Faults({self._profile.text!r}, seed={self._seed})"
 
-    def decide(self, number: int, seconds_since_first: float) -> Fault:
+    def decide(self, number: int, seconds_since_first: float, endpoint: str = "", body: bytes = b"") -> Fault:
         """Return the fault of request `number` (from 1), arriving so long after the first one."""
         for window in self._profile.windows:
             if window.covers(seconds_since_first):
                 return window.fault
+        for scope, slices in self._profile.scoped:
+            if _fits(scope, endpoint, body):
+                return self._drawn(number, slices)
         if self._profile.slices:
-            return self._drawn(number)
+            return self._drawn(number, self._profile.slices)
         return NOTHING
 
-    def _drawn(self, number: int) -> Fault:
+    def _drawn(self, number: int, slices: tuple[tuple[str, float], ...]) -> Fault:
         word = _mixed(self._seed, number)
         point = (word >> 11) / (1 << 53)
-        for kind, bound in self._profile.slices:
+        for kind, bound in slices:
             if point < bound:
                 return _fault(kind, processed=bool(word & 1))
         return NOTHING
+
+
+def _fits(scope: str, endpoint: str, body: bytes) -> bool:
+    return scope[1:].encode() in body if scope.startswith("@") else scope == endpoint
 
 
 def _fault(kind: str, *, processed: bool) -> Fault:

@@ -107,7 +107,7 @@ class Imitation:
         try:
             self._admit(endpoint, header_key or query.get("k"), now)
             first_at = now if self.ledger.first_at is None else self.ledger.first_at
-            fault = self._faults.decide(self.ledger.requests + 1, now - first_at)
+            fault = self._faults.decide(self.ledger.requests + 1, now - first_at, endpoint.kind, body)
             answer = self._answer(endpoint, Call(parameters, query, body), fault)
             taken = endpoint.writes and fault.processed
         except Refusal as refusal:

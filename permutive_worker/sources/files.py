@@ -10,10 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from permutive_worker.errors import InputError, UsageError
+from permutive_worker.control.unsettled import FIRST
+from permutive_worker.errors import ConfigurationError, InputError, UsageError
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.formats import LineSplitter, refusal
 from permutive_worker.sources.reader import Interrupt, LineReader, NamedOrigin, TextReader
+from permutive_worker.sources.remembered import Remembered
+from permutive_worker.sources.tracked import CheckpointStore, Tracked, is_delivered
 
 # Formats that are not read are listed too: they are refused with a sentence, not left out in silence.
 DIRECTORY_SUFFIXES: Final = tuple(
@@ -100,39 +103,82 @@ class FileSource:
 
     A file that breaks (cut gzip, I/O error, vanished) does not keep the others from being read: at
     the end `receive` raises one InputError with a sentence for each. A FIFO or a device has no
-    size; with one among the paths the source is not rereadable.
+    size; with one among the paths the source is not rereadable, and nothing is remembered.
+
+    Args:
+        paths: of the files.
+        max_line_bytes: a longer line is oversize.
+        store: what earlier runs did is not done again, and what this one does is remembered.
+
+    Attributes:
+        remembered: what must be saved from time to time; None if nothing is.
     """
 
     kind = "file"
     finite = True
     queue = None
 
-    def __init__(self, paths: Sequence[Path], max_line_bytes: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], max_line_bytes: int, store: CheckpointStore | None = None
+    ) -> None:
         self.rereadable = all(os.path.isfile(path) for path in paths)
+        self.remembered = Remembered(store) if store is not None and self.rereadable else None
         self._paths = deque(paths)  # not begun
         self._max_line_bytes = max_line_bytes
         self._interrupt = Interrupt()
-        self._reader: LineReader | None = None
+        self._current: _Current | None = None
         self._ended_bytes = 0  # as stored, of the files before this one
         self._total_bytes: int | None = None
         self._problems: list[str] = []
 
     async def open(self) -> None:
-        """Look at every file. Raises UsageError for one that is missing or of a format not read."""
+        """Look at every file and its checkpoint, and lock that of the first one.
+
+        Raises:
+            UsageError: a file is missing or of a format not read, or another worker is at it.
+            ConfigurationError: a checkpoint is corrupt, speaks of another file, or cannot be written.
+        """
         sizes_bytes = await asyncio.to_thread(lambda: [_examine(path) for path in self._paths])
         if self.rereadable:
             self._total_bytes = sum(sizes_bytes)
+        if self.remembered is not None:
+            await self._look_back(self.remembered, sizes_bytes)
+
+    async def _look_back(self, remembered: Remembered, sizes_bytes: Sequence[int]) -> None:
+        """Leave out what was delivered before."""
+        records = await asyncio.to_thread(lambda: [remembered.store.examine(path) for path in self._paths])
+        left: list[Path] = []
+        for path, size_bytes, record in zip(self._paths, sizes_bytes, records, strict=True):
+            if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
+                left.append(path)
+                if record is not None:
+                    remembered.before_bytes += record.generations[-1].stored_bytes
+                    remembered.again += len(record.generations[-1].reading.unsettled)
+                continue
+            self._ended_bytes += size_bytes
+            remembered.before_bytes += size_bytes
+            remembered.notices.append(
+                f"{path} was already delivered on {record.finished_at:%Y-%m-%d at %H:%M:%S UTC}; "
+                "--restart to send it again"
+            )
+        self._paths = deque(left)
+        remembered.all_delivered = not left
+        if left:
+            await remembered.begin(left[0])
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
-        while reader := self._reader or self._begin_file():
+        while current := self._current or await self._begin_file():
             try:
-                if deliveries := await reader.receive(max_bytes):
-                    return deliveries
+                while deliveries := await current.reader.receive(max_bytes):
+                    if wanted := current.take(deliveries):
+                        return wanted
+                if not self._interrupt.is_set:
+                    current.end()
             except InputError as error:
                 self._problems.append(str(error))
-            await reader.close()
-            self._reader = None
-            self._ended_bytes += reader.stored_bytes
+            await current.close()
+            self._current = None
+            self._ended_bytes += current.stored_bytes
         if self._problems:
             problems, self._problems = self._problems, []
             raise InputError("\n".join(problems))
@@ -140,37 +186,104 @@ class FileSource:
 
     def interrupt(self) -> None:
         self._interrupt.set()
-        if self._reader:
-            self._reader.interrupt()
+        if self._current:
+            self._current.reader.interrupt()
+        if self.remembered is not None:
+            self.remembered.interrupt()
 
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
-        """Files need not be told: what was delivered is not remembered from run to run."""
+        """Remember what is done; lines that are returned are read again by the next run."""
+        if self.remembered is not None:
+            self.remembered.settle(settled)
 
     async def flush(self) -> None:
-        pass
+        """Nothing to tell: `remembered` is saved by the clock, after the outcomes were synced."""
 
     async def close(self) -> None:
-        self._interrupt.set()
-        if self._reader:
-            await self._reader.close()
+        self._interrupt.set(final=True)
+        if self._current:
+            await self._current.reader.close()
+        if self.remembered is not None:
+            await self.remembered.close()
         self._interrupt.close()
 
     def bytes_read(self) -> int:
-        return self._ended_bytes + (self._reader.stored_bytes if self._reader else 0)
+        return self._ended_bytes + (self._current.stored_bytes if self._current else 0)
 
     def bytes_total(self) -> int | None:
         """None if one of the inputs is a FIFO or a device."""
         return self._total_bytes
 
-    def _begin_file(self) -> LineReader | None:
-        if self._interrupt.is_set or not self._paths:
-            return None
-        path = self._paths.popleft()
-        # A FIFO is opened without waiting for its writer: the wait for data can be interrupted.
-        text = TextReader(partial(os.open, path, os.O_RDONLY | os.O_NONBLOCK), str(path), self._interrupt)
-        splitter = LineSplitter(NamedOrigin(str(path)), self._max_line_bytes)
-        self._reader = LineReader(text, splitter, rereadable=os.path.isfile(path))
-        return self._reader
+    async def _begin_file(self) -> "_Current | None":
+        while self._paths and not self._interrupt.is_set:
+            path = self._paths[0]
+            tracked = None
+            if self.remembered is not None:
+                try:
+                    tracked = await self.remembered.begin(path)
+                except (InputError, UsageError, ConfigurationError) as error:
+                    self._problems.append(str(error))
+                    self._paths.popleft()
+                    continue
+                if tracked is None:  # interrupted
+                    return None
+                self.remembered.started()
+            self._paths.popleft()
+            self._current = _Current(path, self._max_line_bytes, self._interrupt, tracked)
+            return self._current
+        return None
+
+
+class _Current:
+    """The file that is being read."""
+
+    def __init__(
+        self, path: Path, max_line_bytes: int, interrupt: Interrupt, tracked: Tracked | None
+    ) -> None:
+        self._tracked = tracked
+        if tracked is None:
+            # A FIFO is opened without waiting for its writer: the wait for data can be interrupted.
+            open_fd = partial(os.open, path, os.O_RDONLY | os.O_NONBLOCK)
+            begin, origin = FIRST, NamedOrigin(str(path))
+        else:
+            open_fd = partial(os.dup, tracked.file.fd)
+            begin, origin = tracked.file.unsettled.reading, tracked.file.origin
+        splitter = LineSplitter(origin, max_line_bytes, offset=begin.offset, number=begin.number)
+        rereadable = os.path.isfile(path)
+        self._text = TextReader(
+            open_fd, str(path), interrupt, begin_bytes=begin.offset, finish_line=not rereadable
+        )
+        self.reader = LineReader(self._text, splitter, rereadable=rereadable)
+
+    @property
+    def stored_bytes(self) -> int:
+        if self._tracked is None:
+            return self.reader.stored_bytes
+        return max(self._tracked.before_bytes, self.reader.stored_bytes)
+
+    def take(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Return those that were not done by an earlier run."""
+        if self._tracked is None:
+            return deliveries
+        file = self._tracked.file
+        self._note_stored_bytes()
+        return file.unsettled.receive(deliveries, self.reader.then, unended=self.reader.unended)
+
+    def end(self) -> None:
+        """All of it was read."""
+        if self._tracked is not None:
+            self._note_stored_bytes()
+            self._tracked.ended = True
+
+    async def close(self) -> None:
+        if self._tracked is not None:
+            self._tracked.reading = False
+        await self.reader.close()
+
+    def _note_stored_bytes(self) -> None:
+        if self._tracked is not None:
+            file = self._tracked.file
+            file.stored_bytes = max(file.stored_bytes, self._text.stored_bytes)
 
 
 def _examine(path: Path) -> int:

@@ -45,6 +45,10 @@ def is_undecided(head: bytes) -> bool:
     return any(len(head) < len(magic) and magic.startswith(head) for magic in (_GZIP, *_REFUSED))
 
 
+def is_gzip(head: bytes) -> bool:
+    return head.startswith(_GZIP)
+
+
 def refusal(head: bytes, name: str) -> str | None:
     """Return why an input that begins with `head` cannot be read, and what to do, else None."""
     for magic, (kind, tool) in _REFUSED.items():
@@ -57,7 +61,7 @@ def decoder_for(head: bytes, name: str) -> Decoder:
     """Return the decoder for an input that begins with `head`. Raises InputError if there is none."""
     if reason := refusal(head, name):
         raise InputError(reason)
-    return GzipDecoder(name) if head.startswith(_GZIP) else PlainDecoder()
+    return GzipDecoder(name) if is_gzip(head) else PlainDecoder()
 
 
 class PlainDecoder:
@@ -162,11 +166,13 @@ class LineSplitter:
     Attributes:
         offset: where the next line to be given begins.
         number: of that line.
+        unended: the last line that was given had no line end.
     """
 
     def __init__(self, origin: Origin, max_line_bytes: int, *, offset: int = 0, number: int = 1) -> None:
         self.offset = offset
         self.number = number
+        self.unended = False
         self._origin = origin
         self._max_line_bytes = max_line_bytes
         self._held = bytearray()  # of the line that has not ended yet
@@ -192,7 +198,8 @@ class LineSplitter:
 
     def finish(self) -> list[Delivery]:
         """Return the last line if it has no line end."""
-        return [self._end_line(end_bytes=0)] if self._length_bytes else []
+        self.unended = self._length_bytes > 0
+        return [self._end_line(end_bytes=0)] if self.unended else []
 
     def _add(self, lines: list[bytes], deliveries: list[Delivery], *, has_cr: bool) -> None:
         """Add all lines but the first. The hot loop: 0.33 µs a line, most of it `Delivery()`."""

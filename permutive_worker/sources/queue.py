@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
-from permutive_worker.errors import LinkError
+from permutive_worker.errors import LinkError, WorkerError
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.broker import Broker
 from permutive_worker.sources.formats import HEAD_BYTES
@@ -27,6 +27,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 GROUP_COUNT: Final = 1000  # settled in one call
 LAG_SECONDS: Final = 5.0
+CANCEL_SECONDS: Final = 0.2
+CLOSE_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 4.0  # with drain_seconds and the read before it, a stop stays below 25 s
 
 
@@ -59,6 +61,7 @@ class QueueSource:
         self._stopped = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._given_up = False
         self._number = 0
         self._read_bytes = 0
         self._lag: int | None = None
@@ -80,7 +83,11 @@ class QueueSource:
 
     async def open(self) -> None:
         """Connect. Raises UnreachableError, ConfigurationError."""
-        await self._link.open()
+        try:
+            await self._link.open()
+        except WorkerError:
+            await self._broker.close()
+            raise
         self._start(self._link.run, self._tell, self._watch_lag)
         if self._broker.keep_seconds < math.inf:
             self._start(self._keep)
@@ -101,7 +108,8 @@ class QueueSource:
         self._prefetch.close()
 
     def hold(self) -> None:
-        self._going.clear()
+        if not self._stopped.is_set():
+            self._going.clear()
         self._return(self._prefetch.drain())
 
     def resume(self) -> None:
@@ -127,6 +135,7 @@ class QueueSource:
                     self._due.set()
                     await self._told.wait()
         if left := len(self._acks) + len(self._returns):
+            self._given_up = True
             self.unconfirmed += left
             self._acks.clear()
             self._returns.clear()
@@ -136,14 +145,17 @@ class QueueSource:
     async def close(self) -> None:
         """Give back what is in hand and leave."""
         self.interrupt()
-        if self._tasks and (self._returns or not self._is_still()):
+        if self._tasks and not self._given_up and (self._returns or not self._is_still()):
             await self.flush()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._tasks.clear()
-        await self._broker.close()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12).
+            _, left = await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
+            self._tasks = list(left)
+        # One that neither answers nor refuses must not hold up the end; what it does not hear it finds out.
+        closing = asyncio.get_running_loop().create_task(self._broker.close())
+        await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
 
     def bytes_read(self) -> int:
         return self._read_bytes

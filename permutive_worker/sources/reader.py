@@ -8,19 +8,24 @@ a terminal, or the thread would keep the program from ending.
 import asyncio
 import os
 import select
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
+from permutive_worker.control.unsettled import Place
 from permutive_worker.errors import InputError
 from permutive_worker.model import Delivery
-from permutive_worker.sources.formats import LineSplitter, decoder_for, is_undecided
+from permutive_worker.sources.formats import LineSplitter, PlainDecoder, decoder_for, is_gzip, is_undecided
 
 READ_BYTES: Final = 256 * 1024  # a thread hop costs about 50 µs: 0.03 µs a line of 150 bytes
 SPLIT_BYTES: Final = 64 * 1024  # split at once; bounds the deliveries of a block of empty lines
 MAX_DELIVERIES: Final = 1_000  # given at once: each is charged 1,024 bytes on top of its line
+# A writer in the middle of a line is given this long to end it: input stops within a second of a stop.
+FINISH_LINE_SECONDS: Final = 0.8
+_LOOK_SECONDS: Final = 0.05  # how late a second interrupt may be noticed then
 
 
 class NamedOrigin:
@@ -36,14 +41,20 @@ class NamedOrigin:
 
 
 class Interrupt:
-    """Ends every wait for input, from now on, in any thread."""
+    """Ends every wait for input, from now on, in any thread.
+
+    Attributes:
+        is_final: set for the second time; then the end of a line is not waited for either.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
+        self.is_final = False
         self._wake_fd, self._set_fd = os.pipe()
         self._open_fds = [self._wake_fd, self._set_fd]
 
-    def set(self) -> None:
+    def set(self, *, final: bool = False) -> None:
+        self.is_final = final or self.is_set
         if not self.is_set:
             self.is_set = True
             os.write(self._set_fd, b"\0")  # never read, so it wakes all waits to come
@@ -56,9 +67,18 @@ class Interrupt:
         ready = [ready_fd for ready_fd, _ in poll.poll()]
         return self._wake_fd not in ready
 
+    def wait_for_rest(self, fd: int, until: float) -> bool:
+        """The same after an interrupt; False once it is final, or `until` (monotonic) has passed."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while not self.is_final and time.monotonic() < until:
+            if poll.poll(_LOOK_SECONDS * 1000):
+                return True
+        return False
+
     def close(self) -> None:
         """Free the descriptors; only when nobody waits any more."""
-        self.is_set = True
+        self.is_set = self.is_final = True
         while self._open_fds:
             os.close(self._open_fds.pop())
 
@@ -69,18 +89,32 @@ class TextReader:
     Args:
         open_fd: opens the input, in that thread. Non-blocking for a FIFO, or it waits for its writer.
         name: what error sentences call the input.
+        begin_bytes: of text that is passed over: a plain file is read from there, a packed one unpacked.
+        finish_line: an interrupt in the middle of a line of text (not gzip) waits `FINISH_LINE_SECONDS`
+            for the rest of it; what follows stays in the pipe.
 
     Attributes:
-        stored_bytes: read so far, as they are in the input.
+        stored_bytes: read so far, as they are in the input, with what was passed over.
         text_bytes: what they were unpacked to.
     """
 
-    def __init__(self, open_fd: Callable[[], int], name: str, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        open_fd: Callable[[], int],
+        name: str,
+        interrupt: Interrupt,
+        *,
+        begin_bytes: int = 0,
+        finish_line: bool = False,
+    ) -> None:
         self.stored_bytes = 0
         self.text_bytes = 0
         self._open_fd = open_fd
         self._name = name
         self._interrupt = interrupt
+        self._begin_bytes = begin_bytes
+        self._finish_line = finish_line
+        self._last_byte = b""
         self._blocks = self._read_blocks()
 
     def next_block(self) -> bytes:
@@ -111,12 +145,43 @@ class TextReader:
         while is_undecided(head) and (stored := self._read(fd)):
             head += stored
         decoder = decoder_for(head, self._name)
+        if self._begin_bytes and not is_gzip(head):
+            os.lseek(fd, self._begin_bytes, os.SEEK_SET)
+            self.stored_bytes = self.text_bytes = self._begin_bytes
+            head = b""
         if head:
-            yield from decoder.feed(head)
+            yield from self._text(decoder.feed(head))
         while stored := self._read(fd):
-            yield from decoder.feed(stored)
+            yield from self._text(decoder.feed(stored))
         if not self._interrupt.is_set:
             decoder.finish()
+        elif self._finish_line and isinstance(decoder, PlainDecoder) and self._last_byte not in b"\n":
+            yield self._rest_of_line(fd)
+
+    def _rest_of_line(self, fd: int) -> bytes:
+        """What the writer adds to the line it is writing, soon. A byte at a time: the next line is not ours."""
+        until = time.monotonic() + FINISH_LINE_SECONDS
+        rest = bytearray()
+        while not rest.endswith(b"\n") and self._interrupt.wait_for_rest(fd, until):
+            try:
+                byte = os.read(fd, 1)
+            except BlockingIOError:
+                continue
+            if not byte:
+                break
+            rest += byte
+        self.stored_bytes += len(rest)
+        return bytes(rest)
+
+    def _text(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Give the text that is not passed over."""
+        for block in blocks:
+            passed_bytes = min(len(block), self._begin_bytes - self.text_bytes)
+            if passed_bytes > 0:
+                self.text_bytes += passed_bytes
+                block = block[passed_bytes:]
+            if block:
+                yield block
 
     def _read(self, fd: int) -> bytes:
         while self._interrupt.wait_readable(fd):
@@ -125,6 +190,7 @@ class TextReader:
             except BlockingIOError:  # another process that shares the pipe was quicker
                 continue
             self.stored_bytes += len(stored)
+            self._last_byte = stored[-1:]
             return stored
         return b""
 
@@ -151,9 +217,23 @@ class LineReader:
     @property
     def stored_bytes(self) -> int:
         """What of the stored bytes has been given as lines: not what is read ahead, or totals are guessed low."""
-        lines, text = self._lines, self._text
-        given_bytes = lines[self._given].place if self._given < len(lines) else self._splitter.offset
-        return text.stored_bytes * given_bytes // text.text_bytes if text.text_bytes else text.stored_bytes
+        text = self._text
+        return (
+            text.stored_bytes * self.then.offset // text.text_bytes if text.text_bytes else text.stored_bytes
+        )
+
+    @property
+    def then(self) -> Place:
+        """Where the next line to be given begins."""
+        if self._given < len(self._lines):
+            line = self._lines[self._given]
+            return Place(line.place, line.number)
+        return Place(self._splitter.offset, self._splitter.number)
+
+    @property
+    def unended(self) -> bool:
+        """Whether the line given last had no line end."""
+        return self._splitter.unended and self._given == len(self._lines)
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         """As in `ports.Source`. Cancellation: safe, the thread's block is kept."""

@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
-from permutive_worker.sources.address import Address
+from permutive_worker.sources.address import VARIABLE, Address
 
 # Longer than any call blocks. (redis-py 8 has 5 s by itself, others none: a dead network must be noticed.)
 SOCKET_SECONDS: Final = 10.0
@@ -47,16 +47,14 @@ def client_of(address: Address, ca: str = "", socket_seconds: float = SOCKET_SEC
 
 
 @contextmanager
-def connecting(where: str) -> Iterator[None]:
+def connecting(where: str, password_variable: str = VARIABLE) -> Iterator[None]:
     """Turn what redis-py raises while connecting into our errors."""
     try:
         yield
     except (exceptions.AuthenticationError, exceptions.AuthorizationError):
-        raise ConfigurationError(
-            f"{where} refuses user or password: check PERMUTIVE_WORKER_SOURCE__PASSWORD"
-        ) from None
+        raise ConfigurationError(f"{where} refuses user or password: check {password_variable}") from None
     except exceptions.NoPermissionError:
-        raise ConfigurationError(f"{where}: the user has no permission for this stream") from None
+        raise ConfigurationError(f"{where}: the user has no permission for what is needed") from None
     except exceptions.BusyLoadingError:
         raise UnreachableError(f"{where} is loading its data") from None
     except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:

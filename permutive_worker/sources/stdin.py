@@ -26,7 +26,7 @@ class StdinSource:
     def __init__(self, max_line_bytes: int, fd: int = 0) -> None:
         self._fd = fd
         self._interrupt = Interrupt()
-        text = TextReader(partial(os.dup, fd), "stdin", self._interrupt)
+        text = TextReader(partial(os.dup, fd), "stdin", self._interrupt, finish_line=True)
         splitter = LineSplitter(NamedOrigin("stdin"), max_line_bytes)
         self._reader = LineReader(text, splitter, rereadable=False)
 
@@ -47,7 +47,7 @@ class StdinSource:
         pass
 
     async def close(self) -> None:
-        self._interrupt.set()
+        self._interrupt.set(final=True)
         await self._reader.close()
         self._interrupt.close()
 

@@ -75,9 +75,11 @@ class Counts:
         self.ambiguous = 0
         self.rate_limit_wait_seconds = 0.0
         self.dead_letter_write_errors = 0
+        self.lost = 0  # of the returned lines, those that are in no file
         self.job_latency = Histogram(JOB_BUCKETS)
         self.event_loop_lag = Histogram(LAG_BUCKETS)
         self.last_delivery_at: datetime | None = None
+        self.checkpoint_at: datetime | None = None
 
     @property
     def delivered(self) -> int:

@@ -9,8 +9,10 @@ where results go.)
 import json
 import logging
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
 import orjson
@@ -21,6 +23,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 Scrub = Callable[[str], str]
 
+_FRAMES: Final = 8  # of an exception, the innermost; more is seldom read
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -62,6 +65,9 @@ def configure_logs(
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[Routed()], level=max(_LEVELS[level], logging.WARNING), force=True)
+    logging.getLogger("aiormq").setLevel(
+        logging.CRITICAL
+    )  # each failed try, with a traceback; we tell a break once
 
 
 def logger() -> FilteringBoundLogger:
@@ -143,11 +149,7 @@ def _scrubbed(scrub: Scrub) -> Processor:
 
 
 def _console(*, colors: bool) -> tuple[Processor, ...]:
-    # The default formatter prints local variables where rich is installed, the key among them.
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-    )
-    return (_printable, renderer)
+    return (_printable, _where, structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False))
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -161,7 +163,33 @@ def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _json() -> tuple[Processor, ...]:
-    return (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=to_json))
+    return (_where, structlog.processors.JSONRenderer(serializer=to_json))
+
+
+def _where(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """An exception as its kinds and places: its text, like a local variable, may hold an identifier or a key."""
+    told = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_kinds_and_places(error))
+    return event
+
+
+def _kinds_and_places(error: BaseException) -> Iterator[str]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        places = (
+            f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(one.__traceback__, limit=-_FRAMES)
+        )
+        yield " < ".join((type(one).__name__, *reversed(list(places))))
+        waiting += [one.__cause__ or one.__context__]
+        waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
 
 
 def to_json(event: EventDict, **_options: Any) -> str:

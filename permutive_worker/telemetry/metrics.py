@@ -65,7 +65,7 @@ class WorkerCollector(Collector):
             *_jobs(counts, status),
             *_requests(counts),
             *_lanes(status.lanes),
-            *_input(status),
+            *_input(counts, status),
             *_progress(counts, status),
             *_health(counts),
             InfoMetricFamily(_PREFIX + "build", "The version of the worker.", {"version": self._version}),
@@ -133,6 +133,12 @@ def _lanes(lanes: Sequence[LaneStatus]) -> Iterable[Metric]:
         ),
         _lane_gauges(
             lanes,
+            "rate_limit_fallback",
+            "1 while the shared limit cannot be reached and a share of the rate is used.",
+            lambda lane: {"": float(bool(lane.rate_fallback))},
+        ),
+        _lane_gauges(
+            lanes,
             "paused_until_timestamp_seconds",
             "Nothing is sent before this moment, 0 if not paused.",
             lambda lane: dict.fromkeys(_PAUSES, _NEVER) | _pause(lane),
@@ -167,7 +173,7 @@ def _pause(lane: LaneStatus) -> dict[str, float]:
     return {lane.pause_reason: _timestamp(lane.paused_until)}
 
 
-def _input(status: Status) -> Iterable[Metric]:
+def _input(counts: Counts, status: Status) -> Iterable[Metric]:
     return (
         _gauge("input_position_bytes", "Bytes of the input read, as stored.", status.input_position_bytes),
         _gauge(
@@ -181,7 +187,11 @@ def _input(status: Status) -> Iterable[Metric]:
             _or_unknown(status.source_lag),
         ),
         _counter("source_redeliveries_total", "Lines the queue gave again.", status.source_redeliveries),
-        _gauge("checkpoint_timestamp_seconds", "When the last checkpoint was written, 0 if never.", _NEVER),
+        _gauge(
+            "checkpoint_timestamp_seconds",
+            "When the last checkpoint was written, 0 if never.",
+            _timestamp(counts.checkpoint_at),
+        ),
     )
 
 

@@ -51,10 +51,13 @@ def summary(run_id: str, counts: Counts, told: Progress, exit_code: int) -> Summ
         elapsed_seconds=round(told.elapsed_seconds, 3),
         average_per_thousand_seconds=round(told.average_per_thousand_seconds, 6),
         exit_code=exit_code,
+        lost=counts.lost,
     )
 
 
-def estimate_total(counts: Counts, bytes_read: int, bytes_total: int | None, *, ended: bool) -> int | None:
+def estimate_total(
+    counts: Counts, bytes_read: int, bytes_total: int | None, *, ended: bool, again: int = 0
+) -> int | None:
     """Return how many lines the whole input has, None where that cannot be known.
 
     Args:
@@ -62,13 +65,15 @@ def estimate_total(counts: Counts, bytes_read: int, bytes_total: int | None, *, 
         bytes_read: of the inputs as stored, as `Source.bytes_read()`.
         bytes_total: of all the inputs as stored, as `Source.bytes_total()`.
         ended: the input was read to its end; then the answer is exact.
+        again: lines that are read first and are in none of these bytes: an earlier run left them.
     """
     if ended:
         return counts.read
-    if bytes_total is None or not bytes_read or not counts.read:
+    new = counts.read - again
+    if bytes_total is None or not bytes_read or new <= 0:
         return None
     # A file that grows while it is read may give more bytes than it had at the start.
-    return max(counts.read, round(counts.read * bytes_total / bytes_read))
+    return max(counts.read, again + round(new * bytes_total / bytes_read))
 
 
 class RecentRate:

@@ -10,6 +10,23 @@ from typing import Literal
 import msgspec
 
 
+class HaltStatus(msgspec.Struct, frozen=True):
+    """What the API refuses."""
+
+    kind: str | None  # of the jobs; None: all of them
+    status: int  # of its answer
+    since: datetime
+    refusals: int
+
+
+class LineStatus(msgspec.Struct, frozen=True):
+    """The longest line of jobs behind one user's active job: who holds the byte budget, without a name."""
+
+    position: str  # of the first that waits
+    jobs: int
+    pending_bytes: int
+
+
 class LaneStatus(msgspec.Struct, frozen=True):
     """One lane: one set of credentials at one host."""
 
@@ -25,6 +42,15 @@ class LaneStatus(msgspec.Struct, frozen=True):
     pause_reason: str | None  # retry_after | halt
     breaker: Literal["closed", "open", "half_open"]
     credentials_valid: bool
+    halted: bool = False  # nothing of it moves: it is halted, or all that waits is
+    halts: list[HaltStatus] = []
+    pending_bytes: int = 0
+    longest_line: LineStatus | None = None
+    rate_fallback: bool | None = None  # alone, with a share of the rate; None: it is not shared
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.ready or self.backoff or self.blocked or self.in_flight)
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -42,6 +68,8 @@ class Status(msgspec.Struct, frozen=True):
     input_size_bytes: int | None
     total: int | None  # lines, estimated until the input was read to its end
     held: int = 0  # lines that were read and wait for room in a backlog
+    wire: str | None = None  # lean or plain; None before it is chosen, or where one was given
+    wire_fallback: str | None = None  # why the lean one is not used, though it might have been
     source_away: bool = False  # the broker cannot be reached
     source_lag: int | None = None  # messages nobody was given yet
     source_redeliveries: int = 0  # messages that somebody had before
@@ -61,8 +89,9 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def ready(self) -> bool:
         """Whether new work would be delivered now: what `/readyz` answers."""
-        valid = any(lane.credentials_valid for lane in self.lanes)
-        return self.state == "running" and valid and not self.source_away
+        halted = any(lane.halted for lane in self.lanes)
+        moving = any(lane.has_work and not lane.halted for lane in self.lanes)
+        return self.state == "running" and (moving or not halted) and not self.source_away
 
 
 Look = Callable[[], Status]

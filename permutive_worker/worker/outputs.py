@@ -7,6 +7,7 @@ from pathlib import Path
 from permutive_worker.config import Settings
 from permutive_worker.model import End
 from permutive_worker.outcomes.dead_letters import DeadLetterWriter
+from permutive_worker.outcomes.paths import refuse_shared_files
 from permutive_worker.outcomes.results import ResultWriter
 from permutive_worker.outcomes.returned import ReturnedWriter
 from permutive_worker.ports import Clock, OutcomeWriter, Source
@@ -20,9 +21,16 @@ def file_writers(
     scrub: Callable[[bytes], bytes],
     clock: Clock,
     on_dead_letter_error: Callable[[], None],
+    on_lost: Callable[[int], None],
+    given_up: Callable[[], bool],
 ) -> dict[End, OutcomeWriter]:
-    """Return a writer for each end that is written down; nothing is opened yet."""
+    """Return a writer for each end that is written down; nothing is opened yet.
+
+    Raises:
+        ConfigurationError: two outputs are one file.
+    """
     output = settings.output
+    refuse_shared_files(output.dead_letters, output.results, output.summary)
     dead_letters = Path(output.dead_letters)
     writers: dict[End, OutcomeWriter] = {
         End.DEAD_LETTERED: DeadLetterWriter(
@@ -33,10 +41,11 @@ def file_writers(
             scrub=scrub,
             clock=clock,
             on_error=on_dead_letter_error,
+            given_up=given_up,
         )
     }
     if output.results is not None:
-        writers[End.DELIVERED] = ResultWriter(output.results, scrub, clock)
+        writers[End.DELIVERED] = ResultWriter(output.results, scrub, clock, given_up)
     if not source.rereadable:
-        writers[End.RETURNED] = ReturnedWriter(dead_letters)
+        writers[End.RETURNED] = ReturnedWriter(dead_letters, on_lost)
     return writers

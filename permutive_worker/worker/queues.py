@@ -14,7 +14,7 @@ from permutive_worker.sources.broker import Broker
 from permutive_worker.sources.queue import QueueSource
 from permutive_worker.telemetry.logs import logger
 
-SCHEMES: Final = ("redis", "rediss", "kafka", "sqs", "https")
+SCHEMES: Final = ("redis", "rediss", "nats", "tls", "kafka", "amqp", "amqps", "sqs", "https")
 
 MakeBroker = Callable[[Address, bool], Broker]
 MakePublisher = Callable[[Address, bool], Publisher]
@@ -41,16 +41,26 @@ def open_publisher(url: str, *, create: bool) -> Publisher:
 def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
     match address.scheme:
         case "redis" | "rediss":
-            with _needs("redis"):
+            with needs("redis"):
                 from permutive_worker.sources.redis_streams import RedisBroker, RedisPublisher
             return RedisBroker, RedisPublisher
+        case "nats" | "tls":
+            with needs("nats"):
+                from permutive_worker.sources.jetstream import NatsBroker
+                from permutive_worker.sources.nats_publish import NatsPublisher
+            return NatsBroker, NatsPublisher
         case "kafka":
-            with _needs("kafka"):
+            with needs("kafka"):
                 from permutive_worker.sources.kafka import KafkaBroker
                 from permutive_worker.sources.kafka_publish import KafkaPublisher
             return KafkaBroker, KafkaPublisher
+        case "amqp" | "amqps":
+            with needs("rabbitmq"):
+                from permutive_worker.sources.rabbit_publish import RabbitPublisher
+                from permutive_worker.sources.rabbitmq import RabbitBroker
+            return RabbitBroker, RabbitPublisher
         case "sqs" | "https":  # AWS shows the URL of a queue as https://
-            with _needs("sqs"):
+            with needs("sqs"):
                 from permutive_worker.sources.sqs import SqsBroker
                 from permutive_worker.sources.sqs_publish import SqsPublisher
             return SqsBroker, SqsPublisher
@@ -72,7 +82,7 @@ def _address(url: str) -> Address:
 
 
 @contextmanager
-def _needs(extra: str) -> Iterator[None]:
+def needs(extra: str) -> Iterator[None]:
     """Say which command installs the library of a broker."""
     try:
         yield

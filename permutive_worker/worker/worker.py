@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Literal
 
 from permutive_worker import __version__
 from permutive_worker.config import Settings
@@ -14,32 +14,32 @@ from permutive_worker.control.budget import Budget
 from permutive_worker.control.exit_code import exit_code
 from permutive_worker.control.guard import Guard
 from permutive_worker.credentials import Credentials, Keyring, load_keyring
+from permutive_worker.delivery.expiry import Expiry
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
-from permutive_worker.delivery.snapshot import lane_status
+from permutive_worker.delivery.snapshot import lane_status, queue_status
 from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import WorkerError
+from permutive_worker.http.gate import Gate
 from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.logs import logger
-from permutive_worker.telemetry.loop_lag import measure_loop_lag
 from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
-from permutive_worker.worker.inputs import open_source
-from permutive_worker.worker.lanes import new_lane, open_wires, policy
+from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
+from permutive_worker.worker.inputs import open_source, remembered_by
+from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
+from permutive_worker.worker.limiters import open_gates
 from permutive_worker.worker.outputs import file_writers
-
-STANDSTILL_LOOK_SECONDS: Final = 1.0
-KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
+from permutive_worker.worker.watch import Watch
 
 
 class Worker:
@@ -52,11 +52,13 @@ class Worker:
         *,
         source: Source | None = None,
         writers: Mapping[End, OutcomeWriter] | None = None,
-        wire: Wire | None = None,
+        wire: Wire | Mapping[str, Wire] | None = None,
+        gates: Mapping[str, Gate] | None = None,
         destination: Destination | None = None,
         keyring: Keyring | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         total: int | None = None,
+        restart: bool = False,
         clock: Clock | None = None,
     ) -> None:
         """Prepare a run; nothing is opened yet.
@@ -66,11 +68,13 @@ class Worker:
             inputs: `-` (stdin), the URL of a queue, or files, globs and directories.
             source: instead of inputs.
             writers: instead of the files of `settings.output`; an end without a writer settles at once.
-            wire: instead of HTTP to `settings.http.base_url`; then no host is tried.
+            wire: instead of HTTP to `settings.http.base_url`, also one for each workspace; then no host is tried.
+            gates: by workspace, that a client passes as well; `settings.rate_limit` does not bear on them.
             destination: instead of Permutive's.
             keyring: instead of the keys the environment names.
             on_progress: called in the loop after each group of outcomes (50 times a second at most).
             total: how many lines there are, if that is known.
+            restart: forget what is known of the inputs, and send them from their first lines.
             clock: for tests.
 
         Raises:
@@ -80,14 +84,20 @@ class Worker:
         self.keyring = keyring or load_keyring(os.environ)
         self._default_key = self.keyring.default(settings.input.workspace)
         self.run_id = uuid.uuid4().hex[:12]
-        self.guard = Guard(settings.guard.max_failures, settings.guard.max_failure_ratio)
         self.stopping = Stop()
         self._clock = clock or SystemClock()
-        self._source = source or open_source(settings, inputs)
+        store = checkpoint_store(settings, self.keyring, restart=restart)
+        self._source = source or open_source(settings, inputs, store)
+        self._remembered = remembered_by(self._source)
+        ratio = settings.guard.max_failure_ratio if self._source.finite else 1.0  # a service goes on
+        self.guard = Guard(settings.guard.max_failures, ratio)
         self.counts = Counts(self._source.kind, KINDS)
         self.writers = dict(writers) if writers is not None else self._file_writers()
+        self._checkpoints: CheckpointClock | None = None
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
         self._wire = wire
+        self._wire_choice: WireChoice | None = None
+        self._gates = gates or {}
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -98,6 +108,7 @@ class Worker:
         self._began = self._clock.monotonic()
         self._took_seconds: float | None = None
         self._began_at: datetime = self._clock.utc_now()
+        self._writer_failed = False  # so what was settled may have no outcome on the disk
         self._state: Literal["starting", "running", "ended"] = "starting"
 
     def __repr__(self) -> str:
@@ -131,6 +142,7 @@ class Worker:
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._source.open()
         stack.push_async_callback(self._source.close)
+        stack.push_async_callback(self._save_last)
         for writer in self.writers.values():
             await writer.open()
             stack.push_async_callback(self._close_writer, writer)
@@ -146,10 +158,16 @@ class Worker:
         try:
             await writer.close()
         except WorkerError as error:
+            self._writer_failed = True
             self.stopping.errors.append(error)
+
+    async def _save_last(self) -> None:
+        if self._checkpoints is not None and not self._writer_failed:
+            await self._checkpoints.save_last()
 
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
+        gates = await open_gates(stack, settings, credentials, self._gates, self._clock.monotonic)
         wires = await self._wires(stack, credentials)
         self._settler = Settler(
             self._source,
@@ -170,10 +188,12 @@ class Worker:
             on_end=self._settler.put,
             now=self._clock.monotonic,
         )
+        trouble = self._trouble()
         senders = [
-            (lane, self._sender(lane, wire))
+            (lane, self._sender(lane, wire, trouble))
             for lane, wire in (
-                (self._new_lane(key, len(credentials)), wires[key.name]) for key in credentials
+                (self._new_lane(stack, key, len(credentials), gates[key.name]), wires[key.name])
+                for key in credentials
             )
         ]
         self._pipeline = Pipeline(
@@ -186,35 +206,56 @@ class Worker:
             max_in_flight=settings.delivery.max_in_flight,
             drain_seconds=settings.delivery.drain_seconds,
         )
-        await self._start_watching(stack)
+        expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
+        queue = self._source.queue
+        standstills = Standstills(queue, self._settler.put) if queue is not None else None
+        watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock)
+        await self._start_watching(stack, watch)
         return self._pipeline
 
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
+        if isinstance(self._wire, Mapping):
+            return dict(self._wire)
         if self._wire is not None:
             return dict.fromkeys((key.name for key in credentials), self._wire)
-        stopped = self.stopping
+        self._wire_choice = await choose_wire(self.settings.http.wire)
         return await open_wires(
-            stack, self.settings, credentials, finite=self._source.finite, give_up=lambda: stopped.requested
+            stack,
+            self._wire_choice.kind,
+            self.settings,
+            credentials,
+            finite=self._source.finite,
+            needed=self._remembered is None or not self._remembered.all_delivered,
+            until_stopped=self.stopping.wait,
         )
 
-    def _new_lane(self, key: Credentials, lanes: int) -> Lane:
+    def _new_lane(self, stack: AsyncExitStack, key: Credentials, lanes: int, gate: Gate) -> Lane:
         now = self._clock.monotonic
-        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now)
+        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, gate)
+        if key.name in self._gates:
+            gate.watchers.append(lane.look_at_holds)  # what the others were refused holds this lane too
+            stack.callback(gate.watchers.remove, lane.look_at_holds)
+            lane.look_at_holds()
         self._lanes[key.name] = lane
         return lane
 
-    def _sender(self, lane: Lane, wire: Wire) -> Sender:
-        settler = self._settler
-        assert settler is not None  # noqa: S101  (built just before)
-        trouble = Trouble(
+    def _trouble(self) -> Trouble:
+        intake = self._intake
+        assert intake is not None  # noqa: S101  (built just before)
+        return Trouble(
             {key.name: key for key in self.keyring},
             self._lanes,
             self.stopping,
             self._clock,
+            lambda: intake.ended or intake.held > 0,
             finite=self._source.finite,
             max_retry_after_seconds=self.settings.rate_limit.max_retry_after_seconds,
             max_halt_seconds=self.settings.delivery.max_halt_seconds,
         )
+
+    def _sender(self, lane: Lane, wire: Wire, trouble: Trouble) -> Sender:
+        settler = self._settler
+        assert settler is not None  # noqa: S101  (built just before)
         return Sender(
             lane,
             wire,
@@ -239,39 +280,31 @@ class Worker:
             scrub=self.keyring.scrub,
             clock=self._clock,
             on_dead_letter_error=self._dead_letter_failed,
+            on_lost=self._lost,
+            given_up=lambda: self.stopping.given_up,
         )
 
     def _dead_letter_failed(self) -> None:
         self.counts.dead_letter_write_errors += 1
 
-    async def _start_watching(self, stack: AsyncExitStack) -> None:
+    def _lost(self, lines: int) -> None:
+        self.counts.lost += lines
+
+    async def _start_watching(self, stack: AsyncExitStack, watch: Watch) -> None:
+        works = watch.works
+        if self._remembered is not None:
+            self._checkpoints = CheckpointClock(
+                self._remembered,
+                self.writers.values(),
+                self.settings.state.checkpoint_seconds,
+                self.stopping,
+                self.counts,
+                self._clock,
+            )
+            works += self._checkpoints.works
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        watching = [
-            group.create_task(measure_loop_lag(self._loop_was_late)),
-            group.create_task(self._watch_keys()),
-            group.create_task(self._watch_standstills()),
-        ]
-        for task in watching:
-            stack.callback(task.cancel)
-
-    def _loop_was_late(self, lag_seconds: float) -> None:
-        self.counts.event_loop_lag.observe(lag_seconds)
-        for lane in self._lanes.values():
-            lane.loop_was_late(lag_seconds)
-
-    async def _watch_keys(self) -> None:
-        while True:
-            await asyncio.sleep(KEY_LOOK_SECONDS)
-            if await asyncio.to_thread(self.keyring.refresh):
-                logger().info("credentials.reloaded")
-
-    async def _watch_standstills(self) -> None:
-        if self._source.queue is None or self._settler is None:
-            return
-        standstills = Standstills(self._source.queue, self._settler.put)
-        while not self.stopping.requested:
-            standstills.look(self._lanes.values(), self._clock.monotonic())
-            await asyncio.sleep(STANDSTILL_LOOK_SECONDS)
+        for work in works:
+            stack.callback(group.create_task(work()).cancel)
 
     def _settled(self) -> None:
         if self._pipeline is not None:
@@ -294,7 +327,13 @@ class Worker:
         if self._total is not None:
             return self._total
         ended = self._intake is not None and self._intake.ended
-        return estimate_total(self.counts, self._source.bytes_read(), self._source.bytes_total(), ended=ended)
+        read, total = self._source.bytes_read(), self._source.bytes_total()
+        if self._remembered is None:
+            return estimate_total(self.counts, read, total, ended=ended)
+        before = self._remembered.before_bytes  # lines of earlier runs are in no count
+        left = total - before if total is not None else None
+        again = self._remembered.again
+        return estimate_total(self.counts, read - before, left, ended=ended, again=again)
 
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""
@@ -312,19 +351,10 @@ class Worker:
             input_position_bytes=self._source.bytes_read(),
             input_size_bytes=self._source.bytes_total(),
             total=self._total_lines(),
-            **self._look_at_queue(),
+            wire=self._wire_choice.kind if self._wire_choice is not None else None,
+            wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
+            **queue_status(self._source.queue),
         )
-
-    def _look_at_queue(self) -> dict[str, Any]:
-        queue = self._source.queue
-        if queue is None:
-            return {}
-        return {
-            "source_away": queue.is_away,
-            "source_lag": queue.lag(),
-            "source_redeliveries": queue.redeliveries,
-            "source_unconfirmed": queue.unconfirmed,
-        }
 
     def summary(self) -> Summary:
         """What the run did; final once `run` has returned."""
@@ -338,13 +368,17 @@ class Worker:
         return ended and not failed and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
-        cut_short = self._intake is not None and self._intake.cut_short
+        cut_short = self._intake is not None and self._intake.cut_short and self._source.finite
         return exit_code(
             {getattr(error, "exit_code", 1) for error in self.errors()},
             guard=self.stopping.why == "guard",
             returned=sum(self.counts.returned.values()) or cut_short,
             dead=self.counts.dead,
         )
+
+    def notices(self) -> list[str]:
+        """What a person should know of the inputs: which were delivered before."""
+        return self._remembered.notices if self._remembered is not None else []
 
     def errors(self) -> list[Exception]:
         """What a person must know of the end of the run."""

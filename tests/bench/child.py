@@ -97,7 +97,7 @@ def run_child(command: Sequence[str], limit_seconds: float) -> Cost:
         began = time.monotonic()
         with pinned_to(CLIENT_CPU):
             process = subprocess.Popen(
-                command, cwd=directory, env=_environment(), stdout=subprocess.DEVNULL, stderr=stderr
+                command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL, stderr=stderr
             )
         watchdog = threading.Timer(limit_seconds, process.kill)
         watchdog.start()
@@ -120,7 +120,7 @@ def _last_words(text: str) -> str:
     return lines[-1].strip(" |")[:LAST_WORDS] if lines else "it said nothing"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours without keys, settings and proxies."""
     kept = {
         name: value

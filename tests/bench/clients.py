@@ -1,6 +1,6 @@
 """The clients that the worker is compared with, each in a process of its own.
 
-    python tests/bench/clients.py bare|httpx|batch_identify URL REQUESTS
+    python tests/bench/clients.py bare|plain|lean|httpx|batch_identify URL REQUESTS
 
 Each sends the same body as the worker, the way its documentation shows it. Prints nothing; any answer
 but 200 ends it with an error.
@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 import jobs
@@ -30,6 +31,27 @@ async def bare(url: str, requests: int) -> None:
 
     async with aiohttp.ClientSession(headers=HEADERS) as session:
         await _from_tasks(post, requests)
+
+
+async def wire(kind: str, url: str, requests: int) -> None:
+    """The worker's own wire and nothing else of the worker."""
+    from permutive_worker.credentials import Keyring
+    from permutive_worker.http.lean import LeanWire
+    from permutive_worker.http.plain import PlainWire, open_session
+    from permutive_worker.model import Request
+
+    async def post() -> None:
+        _expect_200((await one.send(request)).status)
+
+    (credentials,) = Keyring.of_key(jobs.KEY)
+    base_url, request = url.removesuffix(jobs.PATH), Request("POST", jobs.PATH, jobs.BODY, "identify")
+    async with open_session(TASKS, 10.0) as session:
+        one = {"plain": PlainWire, "lean": LeanWire}[kind](
+            session, base_url, credentials, timeout_seconds=10.0
+        )
+        await _from_tasks(post, requests)
+        if isinstance(one, LeanWire):
+            one.close()
 
 
 async def by_httpx(url: str, requests: int) -> None:
@@ -82,7 +104,12 @@ def main(name: str, url: str, requests: int) -> None:
         return
     import uvloop
 
-    client = {"bare": bare, "httpx": by_httpx}[name]
+    client = {
+        "bare": bare,
+        "plain": partial(wire, "plain"),
+        "lean": partial(wire, "lean"),
+        "httpx": by_httpx,
+    }[name]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(client(endpoint, requests))
 

@@ -71,8 +71,15 @@ def rows(directory: Path) -> list[Row]:
 
     return [
         Row("bare", "bare session.post loop", client("bare")),
-        Row("worker", "permutive-worker run", worker()),
-        Row("results", "permutive-worker run --results", worker("--results=results.ndjson")),
+        Row("plain", "plain wire alone", client("plain")),
+        Row("lean", "lean wire alone", client("lean")),
+        Row("worker_plain", "permutive-worker run, plain wire", worker("--set=http.wire=plain")),
+        Row("worker", "permutive-worker run", worker("--set=http.wire=lean")),
+        Row(
+            "results",
+            "permutive-worker run --results",
+            worker("--set=http.wire=lean", "--results=results.ndjson"),
+        ),
         Row("batch_identify", "batch_identify, 4 threads", client("batch_identify"), 3_000, "PermutiveAPI"),
         Row("httpx", "httpx.AsyncClient", client("httpx"), 10_000, "httpx"),
     ]

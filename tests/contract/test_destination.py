@@ -21,6 +21,12 @@ LINES = [
     b'{"type":"identify","user_id":"u","aliases":[]}',
     b'{"type":"segmentation","user_id":"u","events":[%b]}' % b",".join([EVENT] * 23),
     b'{"type":"event","user_id":"u","name":"A"}',
+    b'{"type":"cohort.create","name":"n","query":{}}',
+    b'{"type":"cohort.update","id":"i","name":"n"}',
+    b'{"type":"cohort.delete","id":"i"}',
+    b'{"type":"segment.create","import_id":"m","code":"c","name":"n"}',
+    b'{"type":"segment.update","import_id":"m","code":"c","name":"n"}',
+    b'{"type":"segment.delete","import_id":"m","id":"i"}',
 ]
 
 every_destination = pytest.mark.parametrize(

@@ -113,10 +113,19 @@ async def test_a_cancelled_group_is_whole_or_absent_when_close_returns(name, tmp
     assert (path.read_bytes().count(b"\n") if path.exists() else 0) in (0, 500)
 
 
-async def test_a_missing_directory_is_made_at_the_start_and_missed_later(name, tmp_path):
+async def test_a_missing_directory_is_found_at_the_start(name, tmp_path):
+    writer, path = build_writer(name, tmp_path / "new")
+
+    with pytest.raises(ConfigurationError, match=rf"{path.name}: .*; make its directory"):
+        await writer.open()
+
+    assert not (tmp_path / "new").exists()
+
+
+async def test_a_directory_that_vanished_is_an_error(name, tmp_path):
+    (tmp_path / "new").mkdir()
     writer, path = build_writer(name, tmp_path / "new")
     await writer.open()
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
     (tmp_path / "new").rmdir()
     with pytest.raises(OutputError, match=path.name):
@@ -166,7 +175,10 @@ async def test_a_full_disk_is_an_error_and_leaves_only_whole_groups(name, small)
     writer, path = build_writer(name, directory)
     written = 0
 
-    with limit, pytest.raises(OutputError, match=r"(No space left|File too large).*; .*, and run again"):
+    with (
+        limit,
+        pytest.raises(OutputError, match=r"(No space left|File too large).*; .* and (run|send them) again"),
+    ):
         while True:
             await writer.write(build_group(7, padding_bytes=1000))
             written += 1

@@ -187,14 +187,17 @@ async def test_a_broker_that_was_killed_and_restarted_loses_nothing(broker, open
     await broker.start()
     await until(lambda: not source.is_away)
     await broker.publish(LINES[200:])
-    after = await receive(source, 100)
+    after = []  # RabbitMQ gives what was in hand again
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not raws(after) >= set(LINES[200:]):
+            after += await source.receive(10_000)
     settle(source, received[150:])
     settle(source, after)
     await stop(source)
 
     assert raws(received) | raws(after) == set(LINES)
     other = await opened()
-    if not source.unconfirmed and raws(after) == set(LINES[200:]):
+    if broker.keeps_acks and not source.unconfirmed and raws(after) == set(LINES[200:]):
         await receives_nothing(other)
 
 

@@ -12,6 +12,7 @@ from permutive_worker.model import Settlement
 from permutive_worker.sources.files import FileSource
 from permutive_worker.sources.memory import MemorySource
 from permutive_worker.sources.stdin import StdinSource
+from permutive_worker.sources.tracked import CheckpointStore
 
 LINES = [b'{"user_id":"%d"}' % number + b" " * (number % 40) for number in range(4_000)]
 MAX_LINE_BYTES = 1_000
@@ -37,7 +38,18 @@ class Pipe:
         self._thread.join()
 
 
-@pytest.fixture(params=["memory", "async memory", "file", "two files", "gzip file", "stdin", "gzip stdin"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "async memory",
+        "file",
+        "two files",
+        "gzip file",
+        "remembered file",
+        "stdin",
+        "gzip stdin",
+    ]
+)
 def make(request, tmp_path):
     """Makes a source of the given lines."""
     pipes = []
@@ -71,6 +83,9 @@ def make(request, tmp_path):
                 return FileSource(paths, MAX_LINE_BYTES)
             case "gzip file":
                 return FileSource([make_file("a.gz", lines, gzip.compress)], MAX_LINE_BYTES)
+            case "remembered file":
+                store = CheckpointStore(tmp_path / "state", "https://api default", restart=True)
+                return FileSource([make_file("a", lines)], MAX_LINE_BYTES, store)
             case "stdin":
                 return make_stdin(lines)
             case "gzip stdin":

@@ -40,8 +40,9 @@ async def broker(request, tmp_path):
 
 
 @pytest.fixture
-async def sandbox():
-    async with Sandbox(SandboxOptions(latency_seconds=0.01)) as started:
+async def sandbox(broker):
+    options = SandboxOptions(latency_seconds=0.01, retry_after_seconds=3 * broker.lease_seconds)
+    async with Sandbox(options) as started:
         yield started
 
 
@@ -109,3 +110,21 @@ async def test_nothing_is_lost_and_little_is_sent_twice(broker, sandbox, worker,
         async with asyncio.timeout(3 * broker.lease_seconds + 1):
             raise AssertionError(len(await source.receive(1000)))
     await source.close()
+
+
+async def test_a_pause_longer_than_any_lease_delivers_nothing_twice(broker, sandbox, worker):
+    await broker.publish([job(number) for number in range(1000)])
+    workers = [await worker(), await worker()]
+    await taken(sandbox, 100)
+
+    sandbox.imitation.set_limit(0.001, 1)
+    async with asyncio.timeout(30):
+        while sum(status == 429 for _, status in sandbox.imitation.ledger.arrivals()) < 2:
+            await asyncio.sleep(0.05)
+    sandbox.imitation.set_limit(0)
+    await taken(sandbox, 1000)
+    for process in workers:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() in (0, 75)
+
+    assert sandbox.summary()["duplicates"] == 0

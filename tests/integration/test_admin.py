@@ -86,17 +86,17 @@ async def test_livez_says_ok_whatever_happens(http, worker):
 
 
 @pytest.mark.parametrize(
-    ("state", "credentials_valid", "expected"),
+    ("state", "halted", "expected"),
     [
-        ("running", True, (200, "ok\n")),
-        ("running", False, (503, "halted\n")),
-        ("starting", True, (503, "starting\n")),
-        ("draining", False, (503, "draining\n")),
-        ("ended", True, (503, "ended\n")),
+        ("running", False, (200, "ok\n")),
+        ("running", True, (503, "halted\n")),
+        ("starting", False, (503, "starting\n")),
+        ("draining", True, (503, "draining\n")),
+        ("ended", False, (503, "ended\n")),
     ],
 )
-async def test_readyz_says_why_not(http, worker, state, credentials_valid, expected):
-    lane = msgspec.structs.replace(LANE, credentials_valid=credentials_valid)
+async def test_readyz_says_why_not(http, worker, state, halted, expected):
+    lane = msgspec.structs.replace(LANE, credentials_valid=not halted, halted=halted)
     worker.status = msgspec.structs.replace(RUNNING, state=state, lanes=[lane])
 
     async with http.get("/readyz") as response:

@@ -22,6 +22,7 @@ from permutive_worker.jobs.dead_letter import DeadLetter, parse_dead_letter
 from permutive_worker.jobs.decode import KINDS, Decoder, Fault
 from permutive_worker.model import Reason, Response, Summary
 from permutive_worker.outcomes.results import Result
+from permutive_worker.permutive import PermutiveClient
 from permutive_worker.sources.memory import MemorySource
 from permutive_worker.telemetry.metrics import WorkerCollector
 from permutive_worker.worker import Worker
@@ -206,14 +207,33 @@ def test_every_command_line_is_understood(line):
 def test_command_lines_were_found():
     names = {parse(arguments_of(line)).command.name for line in commands()}
 
-    assert names == {"run", "replay", "summarize", "sandbox", "demo"}
+    assert {"run", "replay", "enqueue", "summarize", "sandbox", "demo"} | {
+        "list",
+        "create",
+        "aliases",
+        "identify",
+    } == names
 
 
-@pytest.mark.parametrize("program", blocks("python"), ids=["deliver", "stream", "worker"])
+@pytest.mark.parametrize(
+    "program", blocks("python"), ids=["deliver", "stream", "worker", "deliver by a client", "client"]
+)
 def test_programs_run(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})  # their own asserts are the test
+
+
+def test_the_calls_that_replace_those_of_permutive_api_exist():
+    client = PermutiveClient(api_key="not-a-real-key")
+    told = re.findall(r"permutive\.((?:[a-z_]+\.)*[a-z_]+)", section("The client"))
+
+    for path in set(told) - {"app", "com"}:
+        part = client
+        for name in path.split("."):
+            if path.startswith("in_workspace"):
+                break
+            part = getattr(part, name)
 
 
 def test_the_lines_that_ci_runs_are_there():

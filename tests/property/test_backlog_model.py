@@ -7,13 +7,18 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from permutive_worker.control.backlog import Backlog
 
+KINDS = ("identify", "event")
+KIND = st.sampled_from(KINDS)
+
 
 class Line:
     """The least a backlog needs."""
 
-    def __init__(self, number, user):
+    def __init__(self, number, user, kind, read_at):
         self.number = number
         self.user = user
+        self.kind = kind
+        self.read_at = read_at
         self.charge_bytes = 10
 
     def __repr__(self):
@@ -31,12 +36,12 @@ class BacklogMachine(RuleBasedStateMachine):
         self.waiting = {}  # number -> line: not taken, not landed
         self.asleep = {}  # number -> due
         self.in_flight = set()
-        self.left = {}  # user -> numbers in the order they left for the first time
+        self.parked = set()  # kinds
 
-    @rule(user=st.sampled_from([None, "a", "b", "c"]))
-    def add(self, user):
+    @rule(user=st.sampled_from([None, "a", "b", "c"]), kind=KIND)
+    def add(self, user, kind):
         self.number += 1
-        line = Line(self.number, user)
+        line = Line(self.number, user, kind, self.now)
         self.waiting[line.number] = line
         self.backlog.add(line)
 
@@ -44,7 +49,19 @@ class BacklogMachine(RuleBasedStateMachine):
     @rule(target=taken)
     def take(self):
         line = self.backlog.take()
+        assert line.kind not in self.parked
+        return self.check_taken(line)
 
+    @precondition(lambda self: any(map(self.backlog.has_parked, KINDS)))
+    @rule(target=taken)
+    def probe(self):
+        self.backlog.seconds_until_ready(self.now)
+        kind = next(filter(self.backlog.has_parked, KINDS))
+        line = self.backlog.take_parked(kind)
+        assert line.kind == kind
+        return self.check_taken(line)
+
+    def check_taken(self, line):
         assert line.number in self.waiting
         assert self.asleep.pop(line.number, -math.inf) <= self.now
         if line.user is not None:
@@ -69,6 +86,32 @@ class BacklogMachine(RuleBasedStateMachine):
             self.asleep[line.number] = self.now + wait
         self.backlog.put_back(line, None if wait is None else self.now + wait)
 
+    @rule(line=consumes(taken))
+    def put_last(self, line):
+        self.in_flight.remove(line)
+        self.waiting[line.number] = line
+        self.backlog.put_last(line)
+
+    @rule(kind=KIND)
+    def park(self, kind):
+        self.parked.add(kind)
+        self.backlog.park(kind)
+
+    @rule(kind=KIND)
+    def unpark(self, kind):
+        self.parked.discard(kind)
+        self.backlog.unpark(kind)
+
+    @rule(seconds=st.floats(0, 40))
+    def expire(self, seconds):
+        before = self.now - seconds
+        expired = {number for number, line in self.waiting.items() if line.read_at < before}
+        left = [line.number for line in self.backlog.expire(before)]
+        assert sorted(left) == sorted(expired)
+        for number in expired:
+            del self.waiting[number]
+            self.asleep.pop(number, None)
+
     @rule(seconds=st.floats(0, 20))
     def time_passes(self, seconds):
         self.now += seconds
@@ -78,17 +121,22 @@ class BacklogMachine(RuleBasedStateMachine):
         assert sorted(line.number for line in self.backlog.drain()) == sorted(self.waiting)
         self.waiting.clear()
         self.asleep.clear()
+        self.parked.clear()
 
     @invariant()
     def nothing_is_lost(self):
         assert len(self.backlog) == len(self.waiting)
-        assert len(self.backlog.ready) + self.backlog.asleep + self.backlog.blocked == len(self.waiting)
+        backlog = self.backlog
+        states = len(backlog.ready) + backlog.parked + backlog.asleep + backlog.blocked
+        assert states == len(self.waiting)
+        assert all(line.kind not in self.parked for line in backlog.ready)
 
     @invariant()
     def a_free_user_never_waits(self):
-        """When nobody sleeps or flies, somebody is ready."""
+        """When nobody sleeps or flies, somebody is ready, or parked for a probe."""
         if self.waiting and not self.in_flight and not self.asleep:
-            assert self.backlog.seconds_until_ready(self.now) == 0.0
+            is_ready = self.backlog.seconds_until_ready(self.now) == 0.0
+            assert is_ready or any(map(self.backlog.has_parked, KINDS))
 
     @invariant()
     def blocked_bytes_are_those_of_the_followers(self):

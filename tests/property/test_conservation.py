@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ ANSWERS = [
     "reset",
     "connect",
     "401",
+    "403",
     "404",
     "bug",
 ]
@@ -63,6 +65,7 @@ class RandomWire:
 LINES = st.lists(
     st.one_of(
         st.integers(0, 5).map(lambda user: identify(0, user=f"u{user}")),
+        st.integers(0, 5).map(lambda user: {"type": "event", "name": "E", "user_id": f"u{user}"}),
         st.sampled_from([b"", b"   ", b"{", b"[]", b'{"type":"nothing"}', b"\xff\xfe", b'"text"']),
         st.integers(1, 25).map(
             lambda count: {
@@ -129,6 +132,32 @@ def test_every_line_ends_in_exactly_one_place(
     if stop_after_seconds is None and worker.stopping.why is None:
         assert summary.read == len(lines)
         assert summary.returned == 0
+
+
+@given(seed=st.integers(0, 2**32), users=st.integers(1, 4))
+@settings(max_examples=30)
+def test_jobs_of_one_user_leave_in_input_order_over_kinds_halts_throttles_and_several_requests(seed, users):
+    def line(number):
+        user = f"u{number % users}"
+        match number % 3:
+            case 0:
+                return identify(number, user=user, aliases=[{"id": f"n{number}n", "tag": "n"}])
+            case 1:
+                return {"type": "event", "name": "E", "user_id": user, "properties": {"n": f"n{number}n"}}
+        event = {"name": "E", "time": "2026-01-01T00:00:00Z", "properties": {"n": f"n{number}n"}}
+        return {"type": "segmentation", "user_id": user, "events": [event] * 11}
+
+    async def scenario():
+        wire = RandomWire(random.Random(seed), lambda: None)
+        worker, _ = memory_worker([*map(line, range(60))], wire)
+        async with asyncio.timeout(100_000):
+            await worker.run()
+        return wire
+
+    numbers = [int(re.search(rb'"n(\d+)n"', body)[1]) for body in run_jumping(scenario()).taken]
+    for user in range(users):
+        mine = [number for number in numbers if number % users == user]
+        assert mine == sorted(mine)
 
 
 def test_jobs_of_one_user_leave_in_input_order():

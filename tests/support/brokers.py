@@ -5,12 +5,15 @@ reason; where CI is set that is a failure.
 """
 
 import asyncio
+import atexit
 import logging
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +34,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def need(program: str) -> str:
+def need(program: str, folder: str | None = None) -> str:
     """The path of a program, else the test does not run."""
-    path = shutil.which(program)
+    path = shutil.which(program, path=folder)
     if path is None:
         told = f"{program} is not installed"
         if os.environ.get("CI"):
@@ -63,6 +66,7 @@ class Broker:
         has_lag: it can say how many messages nobody was given.
         more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
         survives: a killed server that is started again knows what it knew.
+        keeps_acks: also the acks of the last moments.
         most_jobs: that can be asked of it without waiting for minutes.
         takes_empty: a message may have no bytes.
         hands_over: what a worker on hold does not take goes to the others.
@@ -71,6 +75,7 @@ class Broker:
     lease_seconds = 2.0
     has_lag = True
     survives = True
+    keeps_acks = True
     takes_empty = True
     hands_over = True
     more_duplicates = 0
@@ -145,6 +150,109 @@ class Redis(Broker):
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0?stream=jobs&idle={self.lease_seconds:g}"
+
+
+class Nats(Broker):
+    keeps_acks = False  # nats-server writes them to disk a little later
+
+    async def start(self, *options: object) -> None:
+        await self.run(
+            need("nats-server"),
+            *("-js", "-sd", self.folder / "jetstream", "-p", self.port, "-a", "127.0.0.1", *options),
+        )
+        await answers(self.port)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}/JOBS/workers?ack_wait={self.lease_seconds:g}"
+
+
+class Rabbit(Broker):
+    """One server for all tests, since it takes ten seconds to start; a queue for each."""
+
+    # RabbitMQ 3.10 writes down who leads a quorum queue some seconds after it was made: one that is
+    # killed before has no leader ever again.
+    settle_seconds = 6.0
+    server: "RabbitServer | None" = None
+
+    async def start(self) -> None:
+        if Rabbit.server is None:
+            Rabbit.server = RabbitServer()
+        await Rabbit.server.start()
+        self.queue = f"jobs-{self.folder.parent.name}-{self.folder.name}"
+
+    async def kill(self) -> None:
+        assert Rabbit.server is not None
+        await asyncio.sleep(self.settle_seconds)
+        Rabbit.server.kill()
+
+    async def stop(self) -> None:
+        """It goes on, for the next test."""
+
+    @property
+    def url(self) -> str:
+        assert Rabbit.server is not None
+        return f"amqp://127.0.0.1:{Rabbit.server.port}/{self.queue}"
+
+
+class RabbitServer:
+    """A node with its own port mapper, home and data; gone when the tests are over."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
+        self.port, self.mapper_port = free_port(), free_port()
+        self.mapper: subprocess.Popen | None = None
+        self.node: subprocess.Popen | None = None
+        atexit.register(self.end)
+
+    async def start(self) -> None:
+        """Start what is not running. (The script of Debian in /usr/sbin changes to another user.)"""
+        program = need("rabbitmq-server", "/usr/lib/rabbitmq/bin")
+        if self.mapper is None:
+            self.mapper = self._run(need("epmd"), "-port", self.mapper_port, "-address", "127.0.0.1")
+            await answers(self.mapper_port)
+        if self.node is None:
+            (self.folder / "plugins").write_text("[].")
+            self.node = self._run(program)
+        await answers(self.port)
+
+    def _run(self, *command: object) -> subprocess.Popen:
+        own = {
+            "HOME": self.folder,
+            "ERL_EPMD_PORT": self.mapper_port,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "tests@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": self.port,
+            "RABBITMQ_DIST_PORT": free_port(),
+            "RABBITMQ_MNESIA_BASE": self.folder / "data",
+            "RABBITMQ_LOG_BASE": self.folder / "logs",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+        }
+        with (self.folder / "out").open("ab") as out:
+            return subprocess.Popen(
+                [str(word) for word in command],
+                env=os.environ | {name: str(value) for name, value in own.items()},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # the script has children: all are ended together
+            )
+
+    def kill(self) -> None:
+        """As a power cut."""
+        if self.node is not None:
+            os.killpg(self.node.pid, signal.SIGKILL)
+            self.node.wait()
+            self.node = None
+
+    def end(self) -> None:
+        self.kill()
+        if self.mapper is not None:
+            self.mapper.kill()
+            self.mapper.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Kafka(Broker):
@@ -226,4 +334,4 @@ def moto_server(port: int) -> Any:
     return ThreadedMotoServer("127.0.0.1", port, verbose=False)
 
 
-BROKERS = {"redis": Redis, "kafka": Kafka, "sqs": Sqs}
+BROKERS = {"redis": Redis, "nats": Nats, "kafka": Kafka, "rabbitmq": Rabbit, "sqs": Sqs}

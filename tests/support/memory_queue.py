@@ -16,6 +16,7 @@ class MemoryQueue:
     lease_seconds = 1.0
     has_lag = True
     survives = True
+    keeps_acks = True
     takes_empty = True
     hands_over = True
 

@@ -1,6 +1,7 @@
 """A TCP server that answers requests with the bytes a test gives it, so that anything can go wrong."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -49,7 +50,9 @@ class RawServer:
 
 
 @asynccontextmanager
-async def raw_server(*answers: bytes | Callable) -> AsyncIterator[RawServer]:
+async def raw_server(
+    *answers: bytes | Callable, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     raw = RawServer(list(answers))
     tasks: set[asyncio.Task] = set()
 
@@ -63,8 +66,8 @@ async def raw_server(*answers: bytes | Callable) -> AsyncIterator[RawServer]:
         finally:
             tasks.discard(task)
 
-    server = await asyncio.start_server(on_connect, "127.0.0.1", 0)
-    raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(on_connect, "127.0.0.1", 0, ssl=tls)
+    raw.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield raw
     finally:
@@ -94,5 +97,17 @@ def then(data: bytes, after: Callable) -> Callable:
         writer.write(data)
         await writer.drain()
         await after(writer)
+
+    return answer
+
+
+def drip(data: bytes, seconds: float = 0.0) -> Callable:
+    """Send `data` byte by byte, with a pause after each."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        for byte in data:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(seconds)
 
     return answer

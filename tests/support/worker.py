@@ -30,7 +30,7 @@ def identify(number, user=None, **more):
     return {"type": "identify", "user_id": user or f"user-{number}", "aliases": [], "job_id": number, **more}
 
 
-def memory_worker(jobs, wire, *, settings=None, keyring=None, source=None, **given):
+def memory_worker(jobs, wire, *, settings=None, keyring=None, source=None, clock=None, **given):
     """The worker and the list its outcomes go to."""
     outcomes = []
     writer = MemoryWriter(outcomes.append)
@@ -40,7 +40,7 @@ def memory_worker(jobs, wire, *, settings=None, keyring=None, source=None, **giv
         writers=dict.fromkeys((End.DELIVERED, End.DEAD_LETTERED, End.RETURNED), writer),
         wire=wire,
         keyring=keyring or Keyring.of_key(KEY),
-        clock=LoopClock(),
+        clock=clock or LoopClock(),
         **given,
     )
     return worker, outcomes

@@ -57,6 +57,7 @@ def test_defaults_are_the_documented_ones():
     assert defaults == {
         "rate_limit.rate_per_second": 0,
         "rate_limit.burst": None,
+        "rate_limit.shared": None,
         "rate_limit.max_retry_after_seconds": 3600,
         "delivery.max_in_flight": 256,
         "delivery.max_attempts": 10,
@@ -71,10 +72,15 @@ def test_defaults_are_the_documented_ones():
         "http.timeout_seconds": 10,
         "http.base_url": "https://api.permutive.app",
         "http.allow_http": False,
+        "http.wire": "auto",
         "input.type": None,
         "input.workspace": None,
+        "input.shard": None,
         "input.create": False,
         "input.max_line_bytes": 1_048_576,
+        "input.follow": False,
+        "state.dir": ".permutive-worker",
+        "state.checkpoint_seconds": 0.05,
         "output.results": None,
         "output.dead_letters": "dead-letters.ndjson",
         "output.summary": None,
@@ -164,7 +170,7 @@ def test_every_key_can_be_set_from_environment_and_override():
     values = {
         name: key.choices[-1] if key.choices else "identify" if key.is_free_text else "1"
         for name, key in KEYS.items()
-    } | {"http.base_url": "https://example.com", "http.allow_http": "true"}
+    } | {"http.base_url": "https://example.com", "http.allow_http": "true", "input.shard": "1/2"}
     environ = {KEYS[name].variable: value for name, value in values.items()}
 
     assert load_settings(None, environ, {}) == load_settings(None, {}, values)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import permutive_worker
+from permutive_worker import permutive as client
 
 
 def modules_after(statement: str) -> set[str]:
@@ -28,6 +29,18 @@ def modules_after(statement: str) -> set[str]:
         ("from permutive_worker import Settings, Outcome", {"aiohttp", "permutive_worker.worker"}),
         ("import permutive_worker.jobs", {"aiohttp", "permutive_worker.jobs.decode"}),
         ("import permutive_worker.jobs.decode, permutive_worker.jobs.dead_letter", {"aiohttp", "asyncio"}),
+        ("import permutive_worker.permutive", {"aiohttp", "pandas", "permutive_worker.permutive.client"}),
+        (
+            "from permutive_worker.permutive import *; from permutive_worker.permutive import PermutiveClient",
+            {
+                "pandas",
+                "click",
+                "permutive_worker.worker",
+                "permutive_worker.delivery",
+                "permutive_worker.config",
+            },
+        ),
+        ("from permutive_worker.permutive import Alias, ApiError", {"aiohttp", "asyncio"}),
         ("import permutive_worker.cli.main", {"aiohttp", "rich", "permutive_worker.worker"}),
     ],
 )
@@ -59,6 +72,26 @@ def test_a_lazy_name_is_the_name_of_its_module():
     for module, name in (("config", "Settings"), ("model", "Outcome"), ("embedding", "deliver")):
         home = importlib.import_module(f"permutive_worker.{module}")
         assert getattr(permutive_worker, name) is getattr(home, name)
+
+
+def test_the_client_has_what_its_all_says():
+    tree = ast.parse(Path(client.__file__).read_text())
+    imported = [node for block in tree.body if isinstance(block, ast.If) for node in block.body]
+
+    assert client.__all__ == sorted({alias.asname for node in imported for alias in node.names})
+    for name in client.__all__:
+        assert getattr(client, name).__name__ in (name, name.replace("Permutive", "")) or name.startswith(
+            "Permutive"
+        )
+
+
+def test_the_names_of_permutive_api_are_aliases():
+    assert client.PermutiveAPIError is client.ApiError
+    assert client.PermutiveAuthenticationError is client.AuthenticationError
+    assert client.PermutiveBadRequestError is client.BadRequestError
+    assert client.PermutiveRateLimitError is client.RateLimitError
+    assert client.PermutiveResourceNotFoundError is client.NotFoundError
+    assert client.PermutiveServerError is client.ServerError
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -131,15 +131,18 @@ def test_a_refused_lane_sends_one_probe(lanes):
         lane.add(job(user))
     first = take(lane)
     lane.gate.heard(REFUSED, 0.0, 1.0)
-    lane.again(first, None)
+    lane.look_at_holds()
+    lane.again_last(first)
 
     probe = take(lane, 1.0)
+    assert probe is not first
     assert lane.next(1.0) == math.inf
-    lane.gate.heard(REFUSED, 1.0, 2.0)
-    lane.again(probe, None)
+    lane.gate.heard(REFUSED, 1.0, 2.0, probe.kind, probe.probe)
+    lane.again_last(probe)
     assert lane.next(2.0) == 5.0
     probe = take(lane, 7.0)
-    lane.gate.delivered(7.0, 7.5)
+    lane.gate.delivered(7.0, 7.5, probe.kind, probe.probe)
+    lane.look_at_holds()
     lane.landed(probe)
     take(lane, 7.5)
     take(lane, 7.5)
@@ -243,3 +246,19 @@ async def test_the_leader_fetches_a_lease(lanes):
     lane.add(job())
     await lane.turn()
     assert limiter.leases == 1
+
+
+def test_a_refused_lane_is_probed_with_a_job_of_a_failing_kind_if_there_is_no_other(lanes):
+    lane = lanes.lane(places=100)
+    for number in range(OPENS_AFTER + 2):
+        lane.add(job(str(number)))
+    for _ in range(OPENS_AFTER):
+        entry = take(lane)
+        lane.gate.heard(FAILED, 0.0, 0.0, entry.kind)
+        lane.landed(entry)
+    lane.look_at_holds()
+    assert lane.backlog.parked == 2
+    lane.gate.heard(REFUSED, 0.0, 0.0)
+    lane.look_at_holds()
+
+    assert take(lane, 1.0).probe is lane.gate.halts.lane

@@ -7,7 +7,7 @@ import pytest
 from support.jump_loop import run_jumping
 from support.memory_queue import MemoryBroker, MemoryQueue
 
-from permutive_worker.config import RateLimit, Settings
+from permutive_worker.config import Delivery, RateLimit, Settings
 from permutive_worker.credentials import Keyring
 from permutive_worker.model import Response
 from permutive_worker.sources.queue import QueueSource
@@ -48,10 +48,11 @@ def line(number):
     return json.dumps({"type": "identify", "user_id": f"user-{number}", "aliases": []}).encode()
 
 
-async def run(queue, api, script):
+async def run(queue, api, script, max_pending_bytes=24_000_000, max_age_seconds=None):
     """Run a worker at the queue while `script(worker, broker)` does, then stop it."""
     broker = MemoryBroker(queue)
-    settings = Settings(rate_limit=RateLimit(rate_per_second=100))
+    delivery = Delivery(max_pending_bytes=max_pending_bytes, drain_seconds=1, max_age_seconds=max_age_seconds)
+    settings = Settings(rate_limit=RateLimit(rate_per_second=100), delivery=delivery)
     worker = Worker(
         settings,
         source=QueueSource(broker, 100_000),
@@ -115,5 +116,52 @@ def test_a_short_pause_gives_nothing_back():
 
         summary = await run(queue, api, script)
         assert summary.returned == 0
+
+    run_jumping(main())
+
+
+def test_a_user_who_has_all_he_may_have_does_not_hold_up_the_others():
+    async def main():
+        queue = MemoryQueue()
+        await queue.start()
+        await queue.publish([line("hot") for _ in range(100)])
+        await queue.publish([line(number) for number in range(300)])
+
+        class Slow(Api):
+            async def send(self, request):
+                if b"user-hot" in request.body + request.path.encode():
+                    await asyncio.sleep(50)
+                return await super().send(request)
+
+        async def script(worker, broker):
+            await asyncio.sleep(30)
+            assert worker.counts.delivered == 300
+            assert 50 < worker.counts.returned["pause"] < 3_000
+            pending = worker.look().pending
+            assert worker.counts.read == worker.counts.ended + sum(pending.values())
+
+        summary = await run(queue, Slow(), script, max_pending_bytes=200_000)
+        assert summary.read == summary.delivered + summary.returned
+        assert len(queue.waiting) == 100
+
+    run_jumping(main())
+
+
+def test_a_halted_lane_whose_probes_grew_too_old_gets_others():
+    async def main():
+        queue, api = MemoryQueue(), Api()
+        await queue.start()
+        await queue.publish([line(number) for number in range(500)])
+        api.at(2.0, 401)
+        api.at(1_000.0, 200)
+
+        async def script(worker, broker):
+            await asyncio.sleep(1_100)
+            assert worker.counts.dead_lettered["expired"] > 0
+            assert worker.counts.delivered == 500 - worker.counts.dead
+
+        summary = await run(queue, api, script, max_age_seconds=200)
+        assert summary.read == summary.delivered + summary.returned + summary.dead_lettered
+        assert summary.dead_lettered < 20
 
     run_jumping(main())

@@ -2,9 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from permutive_worker.destinations.permutive import PATHS, PermutiveDestination
+from permutive_worker.destinations.permutive import PermutiveDestination
 from permutive_worker.errors import TRANSPORT_KINDS
 from permutive_worker.jobs.decode import KINDS, Decoder, Fault
+from permutive_worker.jobs.request import PATHS
 from permutive_worker.model import Action, Request, Response
 from permutive_worker.telemetry.counts import RETRIES
 
@@ -51,8 +52,56 @@ def test_request(line, path, body):
     assert not request.key_in_query
 
 
+RESOURCES = {
+    b'{"type":"cohort.create","name":"VIP","query":{"b": true},"id":"i","description":"d","tags":["t"]}': (
+        "POST",
+        "/cohorts-api/v2/cohorts",
+        b'{"name":"VIP","query":{"b": true},"id":"i","tags":["t"],"description":"d"}',
+    ),
+    b'{"type":"cohort.update","id":"a/b","description":null,"state":"Disabled"}': (
+        "PATCH",
+        "/cohorts-api/v2/cohorts/a%2Fb",
+        b'{"description":null,"state":"Disabled"}',
+    ),
+    b'{"type":"cohort.delete","id":"i"}': ("DELETE", "/cohorts-api/v2/cohorts/i", b""),
+    b'{"type":"segment.create","import_id":"m","code":"1","name":"n","cpm":2.5,"categories":[]}': (
+        "POST",
+        "/audience-api/v1/imports/m/segments",
+        b'{"code":"1","name":"n","cpm":2.5,"categories":[]}',
+    ),
+    b'{"type":"segment.update","import_id":"m","code":"a b","name":"n"}': (
+        "PATCH",
+        "/audience-api/v1/imports/m/segments/code/a%20b",
+        b'{"name":"n"}',
+    ),
+    b'{"type":"segment.delete","import_id":"m","id":"s"}': (
+        "DELETE",
+        "/audience-api/v1/imports/m/segments/s",
+        b"",
+    ),
+}
+
+
+@pytest.mark.parametrize("line", RESOURCES)
+def test_request_of_a_cohort_or_a_segment(line):
+    request = request_of(line)
+
+    assert (request.method, request.path, request.body) == RESOURCES[line]
+    assert request.key_in_query
+
+
 def test_every_kind_has_a_path():
-    assert tuple(PATHS) == KINDS
+    assert {*PATHS, *(request_of(line).kind for line in RESOURCES)} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("line", "action"),
+    [(line, Action.HALT if b"cohort.create" in line else Action.REJECT) for line in RESOURCES],
+)
+def test_a_404_on_a_path_with_an_id_is_the_jobs_fault(line, action):
+    verdict = DESTINATION.judge(request_of(line), Response(404, {}, b""), lambda: NOW)
+
+    assert verdict.action is action
 
 
 def expected(status: int) -> tuple[Action, str, bool]:

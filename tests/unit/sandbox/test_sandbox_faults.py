@@ -57,6 +57,14 @@ def test_a_key_is_revoked_once(seconds: float, status: int) -> None:
     assert Faults(parse_profile("revoked"), 0).decide(1, seconds).status == status
 
 
+def test_a_fault_may_be_for_one_endpoint_or_for_bodies_with_a_text() -> None:
+    faults = Faults(parse_profile("event:403=1,@user-7:500=1"), 0)
+
+    assert faults.decide(1, 0, "event").status == 403
+    assert faults.decide(1, 0, "identify", b'{"user_id":"user-7"}').status == 500
+    assert faults.decide(1, 0, "identify", b'{"user_id":"user-8"}') == NOTHING
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_every_name_is_a_profile(name: str) -> None:
     assert parse_profile(name).text == name

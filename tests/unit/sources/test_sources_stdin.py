@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import os
+import select
 import sys
 
 import pytest
@@ -207,4 +208,36 @@ async def test_a_cut_gzip_gives_all_that_was_read_also_the_fragment(pipe):
     with pytest.raises(InputError, match=r"^stdin ends in the middle .* \(lines 1 to 1 were read\)$"):
         await source.receive(1_000)
     assert await receive_raws(source) == []
+    await source.close()
+
+
+async def test_an_interrupt_waits_for_the_end_of_a_line_and_leaves_the_next(pipe):
+    fd, writer = pipe
+    source = await opened(fd)
+    writer.write(b"1\n2 be")
+    assert await receive_raws(source) == [b"1"]
+    receiving = asyncio.create_task(receive_raws(source))
+    source.interrupt()
+    await asyncio.sleep(0)
+
+    writer.write(b"gun\n3\n")
+
+    assert await receiving == [b"2 begun"]
+    assert await receive_raws(source) == []
+    await source.close()
+    assert os.read(fd, 10) == b"3\n"
+
+
+async def test_a_second_interrupt_does_not_wait_for_it(pipe, monkeypatch):
+    monkeypatch.setattr("permutive_worker.sources.reader.FINISH_LINE_SECONDS", 3600)
+    fd, writer = pipe
+    source = await opened(fd)
+    writer.write(b"a fragment")
+    receiving = asyncio.create_task(receive_raws(source))
+    while select.select([fd], [], [], 0)[0]:  # until it was read
+        await asyncio.sleep(0.001)
+    source.interrupt()
+    source.interrupt()
+
+    assert await receiving == [b"a fragment"]
     await source.close()

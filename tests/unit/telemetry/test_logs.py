@@ -126,7 +126,7 @@ def test_no_key_passes_at_any_level_in_any_place(form):
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_a_traceback_shows_no_local_variables(form):
+def test_an_exception_is_told_by_kind_and_place_only(form):
     stream = Terminal()
     configure_logs("info", form, stream, lambda line: line, colors=False)
     local = "user-17"  # noqa: F841  (a traceback with local variables would show it)
@@ -136,7 +136,9 @@ def test_a_traceback_shows_no_local_variables(form):
     except ValueError:
         logger().exception("it.failed")
 
-    assert "refused for another reason" in stream.getvalue()
+    assert "ValueError" in stream.getvalue()
+    assert "fail_with" in stream.getvalue()
+    assert "another reason" not in stream.getvalue(), "its text may hold what the job holds"
     assert "user-17" not in stream.getvalue()
 
 
@@ -290,7 +292,7 @@ async def test_asyncio_says_what_failed_but_not_with_which_arguments():
 
     failed, slow = lines(stream)
     assert failed["event"].startswith("Exception in callback")
-    assert "KeyError: 'told'" in failed["exception"]
+    assert failed["exception"].startswith("KeyError < test_logs.py:")
     assert slow["event"] == "Executing list took 0.250 seconds"
     assert "user-17" not in stream.getvalue()
 

@@ -37,6 +37,7 @@ GOLDEN = {
     "throttled_total": ("counter", {"hint"}),
     "ambiguous_total": ("counter", set()),
     "rate_per_second": ("gauge", {"kind"}),
+    "rate_limit_fallback": ("gauge", set()),
     "rate_limit_wait_seconds_total": ("counter", set()),
     "paused_until_timestamp_seconds": ("gauge", {"reason"}),
     "concurrency_limit": ("gauge", set()),
@@ -66,6 +67,7 @@ PER_LANE = {
     "concurrency_limit",
     "concurrency_in_use",
     "breaker_state",
+    "rate_limit_fallback",
     "credentials_valid",
 }
 

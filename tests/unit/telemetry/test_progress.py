@@ -45,6 +45,13 @@ def test_the_total_is_estimated_by_the_share_of_bytes_and_exact_at_the_end():
     assert estimate_total(counts, 4000, 4000, ended=True) == 250
 
 
+def test_lines_that_an_earlier_run_left_are_in_the_total_and_do_not_distort_it():
+    counts = counted(read=2_250)
+
+    assert estimate_total(counts, 1000, 4000, ended=False, again=2_000) == 3_000
+    assert estimate_total(counts, 0, 4000, ended=False, again=2_250) is None
+
+
 @pytest.mark.parametrize(
     ("read", "bytes_read", "bytes_total"), [(5, 100, None), (0, 0, 4000), (0, 100, 4000), (5, 0, 4000)]
 )

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from permutive_worker.destinations.error_detail import MESSAGE_CHARACTERS, NAME_CHARACTERS, error_detail
 from permutive_worker.model import ErrorDetail, Response
+from permutive_worker.permutive.error_detail import MESSAGE_CHARACTERS, NAME_CHARACTERS, error_detail
 
 REQUEST_ID = "550e8400-e29b-41d4-a716-446655440000"
 KEY = "f9975143-2d88-46dc-9247-1fb6c790e1cc"

@@ -1,0 +1,140 @@
+"""Messages that RabbitMQ pushes, asked for in windows.
+
+AMQP bounds how many messages a consumer has in hand and not how many are on their way, and not their
+bytes. So a consumer has a small window, on a channel of its own. When all of it is in hand (jobs that
+wait for the API) the next one is opened; the old channel is closed once all of its messages are
+answered. Only that is safe: a quorum queue forgets what is on its way to a consumer that is cancelled,
+until its channel is closed.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.channel import Channel
+
+from permutive_worker.errors import LinkError
+from permutive_worker.sources.rabbit_link import ANSWER_SECONDS, RabbitLink
+
+FIRST_COUNT: Final = 1  # until we know how large messages are
+MAX_COUNT: Final = 1024
+MAX_BYTES: Final = 2 * 1024 * 1024
+
+Place = tuple[int, int]  # number of the window, delivery tag
+Answer = Callable[[AbstractChannel, int], Awaitable[None]]  # says what became of the message with that tag
+
+
+class Window:
+    """One channel with one consumer. `in_hand` are the tags of what came and is not answered."""
+
+    def __init__(self, channel: AbstractChannel, number: int, size: int) -> None:
+        self.channel = channel
+        self.number = number
+        self.size = size
+        self.in_hand: set[int] = set()
+        self.is_over = False  # cancelled, it only waits for answers
+        self.name = f"permutive-worker-{number}"
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.is_over or len(self.in_hand) >= self.size or self._is_cut_off
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """The broker has cancelled the consumer: its node went down, or the queue."""
+        return isinstance(self.channel, Channel) and self.name not in self.channel.consumers
+
+    async def barrier(self) -> None:
+        """Return when the broker has read all that was sent on the channel before."""
+        await self.channel.basic_qos(prefetch_count=self.size, timeout=ANSWER_SECONDS)
+
+
+class Windows:
+    """What a queue gives over one link.
+
+    Attributes:
+        came: messages nobody has taken yet, with their places.
+        last: the number of the newest window; the next link's begin after it, so that places stay unique.
+    """
+
+    def __init__(self, link: RabbitLink, queue: str, last: int) -> None:
+        self.came: deque[tuple[Place, DeliveredMessage]] = deque()
+        self.last = last
+        self._link = link
+        self._queue = queue
+        self._windows: dict[int, Window] = {}
+        self._mean_bytes = 0.0  # decaying; 0 before the first message
+
+    async def take(self, max_count: int, seconds: float) -> list[tuple[Place, DeliveredMessage]]:
+        """Return messages as soon as some are there, none after `seconds`.
+
+        Raises:
+            LinkError: the link broke. The other errors are aiormq's.
+        """
+        if not self.came:
+            self._link.news.clear()
+            newest = self._windows.get(self.last)
+            if newest is None or newest.is_used_up:
+                await self.stop()
+                await self._open_next()
+            if not self._link.is_closed:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._link.news.wait()
+        if not self.came and self._link.is_closed:
+            raise LinkError("the connection was closed")
+        taken = list(islice(self.came, max_count))
+        for _ in taken:
+            self.came.popleft()
+        return taken
+
+    async def stop(self) -> None:
+        """Take nothing more until the next `take`."""
+        newest = self._windows.get(self.last)
+        if newest is not None and not newest.is_over:
+            newest.is_over = True
+            await newest.channel.basic_cancel(newest.name, timeout=ANSWER_SECONDS)
+            await self._leave(newest)
+
+    async def answer(self, places: Sequence[Place], answer: Answer) -> int:
+        """Answer messages, and return for how many it was too late: they came over another link."""
+        touched: dict[Window, list[int]] = {}
+        for number, tag in places:
+            if window := self._windows.get(number):
+                await answer(window.channel, tag)
+                touched.setdefault(window, []).append(tag)
+        for window, tags in touched.items():
+            await window.barrier()
+            window.in_hand.difference_update(tags)
+            await self._leave(window)
+        return len(places) - sum(map(len, touched.values()))
+
+    async def _leave(self, window: Window) -> None:
+        """Close its channel if nothing more is to be said on it."""
+        if window.is_over and not window.in_hand and window.number in self._windows:
+            del self._windows[window.number]
+            await self._link.close_channel(window.channel)
+
+    async def _open_next(self) -> None:
+        size = max(1, min(MAX_COUNT, int(MAX_BYTES / self._mean_bytes))) if self._mean_bytes else FIRST_COUNT
+        channel = await self._link.open_channel()
+        self.last += 1
+        window = self._windows[self.last] = Window(channel, self.last, size)
+        await window.barrier()
+
+        async def on_message(message: DeliveredMessage) -> None:
+            self._on_message(window, message)
+
+        await channel.basic_consume(self._queue, on_message, consumer_tag=window.name, timeout=ANSWER_SECONDS)
+
+    def _on_message(self, window: Window, message: DeliveredMessage) -> None:
+        size_bytes = len(message.body)
+        self._mean_bytes += (size_bytes - self._mean_bytes) / 16 if self._mean_bytes else max(1, size_bytes)
+        tag = message.delivery_tag or 0
+        window.in_hand.add(tag)
+        self.came.append(((window.number, tag), message))
+        self._link.news.set()

@@ -1,0 +1,67 @@
+"""What is looked at while a run lasts: how late the loop is, key files, lanes that are held, old jobs."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from permutive_worker.credentials import Keyring
+from permutive_worker.delivery.expiry import Expiry
+from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.standstills import Standstills
+from permutive_worker.delivery.trouble import Trouble
+from permutive_worker.ports import Clock
+from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.logs import logger
+from permutive_worker.telemetry.loop_lag import measure_loop_lag
+
+KEY_LOOK_SECONDS: Final = 5.0  # how often a key file is looked at
+LANE_LOOK_SECONDS: Final = 1.0  # so late is a time that passed noticed, in which no answer came
+
+
+class Watch:
+    """Its `works` run until they are cancelled."""
+
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        keyring: Keyring,
+        counts: Counts,
+        trouble: Trouble,
+        expiry: Expiry,
+        standstills: Standstills | None,
+        clock: Clock,
+    ) -> None:
+        self._lanes = lanes
+        self._keyring = keyring
+        self._counts = counts
+        self._trouble = trouble
+        self._expiry = expiry
+        self._standstills = standstills
+        self._clock = clock
+
+    @property
+    def works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What is to run side by side."""
+        return [lambda: measure_loop_lag(self._loop_was_late), self._watch_keys, self._watch_lanes]
+
+    def _loop_was_late(self, lag_seconds: float) -> None:
+        self._counts.event_loop_lag.observe(lag_seconds)
+        for lane in self._lanes.values():
+            lane.loop_was_late(lag_seconds)
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEY_LOOK_SECONDS)
+            if await asyncio.to_thread(self._keyring.refresh):
+                logger().info("credentials.reloaded")
+                for lane in self._lanes.values():
+                    lane.key_changed()
+
+    async def _watch_lanes(self) -> None:
+        while True:
+            await asyncio.sleep(LANE_LOOK_SECONDS)
+            self._trouble.look()
+            now = self._clock.monotonic()
+            self._expiry.look(self._lanes.values(), now)
+            if self._standstills is not None:
+                self._standstills.look(self._lanes.values(), now)

@@ -1,0 +1,145 @@
+"""Four workers with one limit in Redis; it is killed for a while in the middle."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import urllib.request
+from bisect import bisect_left
+from contextlib import suppress
+
+import pytest
+from support.brokers import Redis
+from support.program import start
+
+from permutive_worker.sandbox.app import Sandbox
+from permutive_worker.sandbox.options import SandboxOptions
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+
+WORKERS = 4
+RATE, BURST = 200, 20
+JOBS = 10_000  # of each worker: more than it can send
+SHARED_SECONDS = 8.0
+AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "8"))  # 20 is the whole proof; in CI fewer show the same
+
+
+@pytest.fixture
+async def redis(tmp_path):
+    (tmp_path / "broker").mkdir()
+    started = Redis(tmp_path / "broker")
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def sandbox():
+    async with Sandbox(SandboxOptions(keep_bodies=True)) as started:
+        yield started
+
+
+@pytest.fixture
+async def workers(tmp_path, redis, sandbox):
+    """Starts a worker with a file of its own jobs; returns it and where its metrics are."""
+    processes = []
+    # Before anybody is timed: this loop is the sandbox's, too.
+    names = [f"w{number}" for number in range(WORKERS)]
+    for name in names:
+        lines = (
+            json.dumps({"type": "identify", "user_id": f"{name}-{n}", "aliases": []}) for n in range(JOBS)
+        )
+        (tmp_path / f"{name}.ndjson").write_text("\n".join(lines))
+
+    async def start_one(name):
+        log = (tmp_path / f"{name}.log").open("wb")
+        process = await start(
+            *(
+                "run",
+                f"{name}.ndjson",
+                "--base-url",
+                sandbox.url,
+                "--rate",
+                RATE,
+                "--burst",
+                BURST,
+                "--admin",
+                "0",
+            ),
+            *("--set", f"rate_limit.shared=redis://127.0.0.1:{redis.port}/0", "--log-format", "json"),
+            *("--progress", "off", "--dead-letters", f"{name}-dead.ndjson"),
+            cwd=tmp_path,
+            stderr=log,
+        )
+        log.close()
+        processes.append(process)
+        async with asyncio.timeout(30):
+            while not (found := re.search(r"http://127.0.0.1:\d+", (tmp_path / f"{name}.log").read_text())):
+                await asyncio.sleep(0.05)
+        return process, found[0]
+
+    yield start_one
+    for process in processes:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def metric(url, name):
+    def read():
+        with urllib.request.urlopen(f"{url}/metrics") as answer:
+            return answer.read().decode()
+
+    text = await asyncio.to_thread(read)
+    return float(re.search(rf"^permutive_worker_{name} (\S+)$", text, re.MULTILINE)[1])
+
+
+async def until_fallback(urls, wanted, seconds):
+    async with asyncio.timeout(seconds):
+        while [await metric(url, "rate_limit_fallback") for url in urls] != [wanted] * len(urls):
+            await asyncio.sleep(0.1)
+
+
+def most_in_a_second(times):
+    return max(bisect_left(times, at + 1.0) - number for number, at in enumerate(times))
+
+
+async def test_together_they_obey_and_share_also_while_redis_is_away(redis, sandbox, workers):
+    started = await asyncio.gather(*(workers(f"w{number}") for number in range(WORKERS)))
+    urls = [url for _, url in started]
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(30):
+        while (
+            len({one["id"].rpartition("-")[0] for one in sandbox.imitation.ledger.entries(0, 10**6)})
+            < WORKERS
+        ):
+            await asyncio.sleep(0.05)
+    begun = loop.time()
+    first = len(sandbox.imitation.ledger.arrivals())
+
+    await asyncio.sleep(SHARED_SECONDS)
+    shared = list(sandbox.imitation.ledger.entries(first, 10**6))
+    took_seconds = loop.time() - begun
+    await redis.kill()
+    await until_fallback(urls, 1.0, 5)
+    await asyncio.sleep(AWAY_SECONDS)
+    await redis.start()
+    await until_fallback(urls, 0.0, 5 + 2)  # within 5 s, and the time to look
+    await asyncio.sleep(3)
+    for process, _ in started:
+        process.send_signal(signal.SIGTERM)
+    assert {await process.wait() for process, _ in started} == {75}
+
+    shares = [sum(one["id"].startswith(f"w{n}-") for one in shared) / len(shared) for n in range(WORKERS)]
+    times = sorted(at for at, _ in sandbox.imitation.ledger.arrivals())
+    per_second = len(shared) / took_seconds
+    most = most_in_a_second(times)
+    print(
+        f"shares {[round(s, 3) for s in shares]}, {per_second:.0f}/s shared, {most} in a second",
+        file=sys.stderr,
+    )
+    assert all(0.15 <= share <= 0.35 for share in shares)
+    assert per_second >= 0.8 * RATE
+    assert most <= RATE + BURST

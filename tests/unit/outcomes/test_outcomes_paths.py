@@ -1,0 +1,62 @@
+"""One file for two things, by whatever name."""
+
+import os
+
+import pytest
+
+from permutive_worker.errors import ConfigurationError
+from permutive_worker.outcomes.paths import own_files, refuse_shared_files
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("dead_letters", "results", "summary"),
+    [
+        ("d.ndjson", "d.ndjson", None),
+        ("d.ndjson", "./folder/../d.ndjson", None),
+        ("d.ndjson", None, "d.ndjson"),
+        ("d.ndjson", "r.ndjson", "r.ndjson"),
+        ("d.ndjson", "d.returned.ndjson", None),
+        ("there.ndjson", "symbolic.ndjson", None),
+        ("there.ndjson", "hard.ndjson", None),
+        ("d.ndjson", "symbolic-to-nothing.ndjson", "nothing.ndjson"),
+    ],
+)
+def test_two_outputs_in_one_file_are_refused(here, dead_letters, results, summary):
+    (here / "there.ndjson").touch()
+    (here / "symbolic.ndjson").symlink_to("there.ndjson")
+    (here / "hard.ndjson").hardlink_to(here / "there.ndjson")
+    (here / "symbolic-to-nothing.ndjson").symlink_to("nothing.ndjson")
+
+    with pytest.raises(ConfigurationError, match="are the same file: name two"):
+        refuse_shared_files(dead_letters, results, summary)
+
+
+def test_devices_and_pipes_may_be_shared(here):
+    os.mkfifo(here / "pipe")
+    refuse_shared_files("/dev/null", "/dev/null", "/dev/null")
+    refuse_shared_files("pipe", "pipe", None)
+
+
+@pytest.mark.parametrize("name", ["r.ndjson", "./r.ndjson", "d.ndjson", "s.json", "symbolic.ndjson"])
+def test_an_input_that_is_an_output_is_refused(here, name):
+    for file in ("r.ndjson", "d.ndjson", "s.json"):
+        (here / file).touch()
+    (here / "symbolic.ndjson").symlink_to("r.ndjson")
+
+    with pytest.raises(ConfigurationError, match=r"the input .* are the same file"):
+        own_files(["other.ndjson", name], "d.ndjson", "r.ndjson", "s.json")
+
+
+def test_what_was_returned_may_be_named_and_is_left_out_of_folders_else(here):
+    returned = here / "d.returned.ndjson"
+    returned.touch()
+
+    assert returned.name in map(str, own_files(["."], "d.ndjson", None, None))
+    assert returned.name not in map(str, own_files([str(returned)], "d.ndjson", None, None))
