@@ -14,8 +14,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -80,6 +81,7 @@ class Broker:
     hands_over = True
     more_duplicates = 0
     most_jobs = 1_000_000
+    keys: Mapping[str, str] = MappingProxyType({})  # what a worker needs in its environment
     url: str
 
     def __init__(self, folder: Path) -> None:
@@ -299,12 +301,12 @@ class Sqs(Broker):
     lease_seconds = 5.0
     takes_empty = False
     most_jobs = 400
+    keys = MappingProxyType({"AWS_ACCESS_KEY_ID": "imitation", "AWS_SECRET_ACCESS_KEY": "imitation"})
     name = "jobs"
     server: Any = None
 
     async def start(self) -> None:
-        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            os.environ.setdefault(variable, "imitation")
+        os.environ.update(self.keys)
         self.server = moto_server(self.port)
         self.server.start()
         await answers(self.port)
