@@ -116,7 +116,7 @@ async def test_nothing_is_lost_and_little_is_sent_twice(broker, sandbox, worker,
 async def test_a_pause_longer_than_any_lease_delivers_nothing_twice(broker, sandbox, worker):
     jobs = min(1000, broker.most_jobs)
     await broker.publish([job(number) for number in range(jobs)])
-    workers = [await worker(), await worker()]
+    workers = [await worker() for _ in range(broker.calm_workers)]
     await taken(sandbox, 100)
 
     sandbox.imitation.set_limit(0.001, 1)
