@@ -19,6 +19,7 @@ class Address:
 
     Attributes:
         scheme, host, path: as in the URL; the path without its first slash, still percent-encoded.
+        authority: host and port as they are written; `host` is in lower case.
         port: None if the URL has none.
         user, password: decoded; the password of the environment wins over one in the URL.
         password_in_url: tell the person: it stands in the process list and the shell's history.
@@ -28,6 +29,7 @@ class Address:
     def __init__(self, parts: SplitResult, password: str | None) -> None:
         self.scheme = parts.scheme
         self.host = parts.hostname or ""
+        self.authority = parts.netloc.rpartition("@")[2]
         self.port = parts.port
         self.path = parts.path.removeprefix("/")
         self.user = unquote(parts.username) if parts.username else None

@@ -14,7 +14,7 @@ from permutive_worker.sources.broker import Broker
 from permutive_worker.sources.queue import QueueSource
 from permutive_worker.telemetry.logs import logger
 
-SCHEMES: Final = ("redis", "rediss", "nats", "tls", "amqp", "amqps")
+SCHEMES: Final = ("redis", "rediss", "nats", "tls", "kafka", "amqp", "amqps", "sqs", "https")
 
 MakeBroker = Callable[[Address, bool], Broker]
 MakePublisher = Callable[[Address, bool], Publisher]
@@ -49,11 +49,21 @@ def _adapter(address: Address) -> tuple[MakeBroker, MakePublisher]:
                 from permutive_worker.sources.jetstream import NatsBroker
                 from permutive_worker.sources.nats_publish import NatsPublisher
             return NatsBroker, NatsPublisher
+        case "kafka":
+            with needs("kafka"):
+                from permutive_worker.sources.kafka import KafkaBroker
+                from permutive_worker.sources.kafka_publish import KafkaPublisher
+            return KafkaBroker, KafkaPublisher
         case "amqp" | "amqps":
             with needs("rabbitmq"):
                 from permutive_worker.sources.rabbit_publish import RabbitPublisher
                 from permutive_worker.sources.rabbitmq import RabbitBroker
             return RabbitBroker, RabbitPublisher
+        case "sqs" | "https":  # AWS shows the URL of a queue as https://
+            with needs("sqs"):
+                from permutive_worker.sources.sqs import SqsBroker
+                from permutive_worker.sources.sqs_publish import SqsPublisher
+            return SqsBroker, SqsPublisher
         case _:
             near = get_close_matches(address.scheme, SCHEMES, n=1, cutoff=0.6)
             meant = f"did you mean {near[0]}://?" if near else f"there are {', '.join(SCHEMES)} and files"

@@ -202,6 +202,8 @@ async def test_a_broker_that_was_killed_and_restarted_loses_nothing(broker, open
 
 
 async def test_a_hold_takes_nothing_and_gives_back_what_nobody_received(broker, opened):
+    if not broker.hands_over:
+        pytest.skip("a member of its groups that is on hold keeps what is its own")
     source, other = await opened(), await opened()
     source.hold()
     receiving = asyncio.create_task(source.receive(1_000))
@@ -245,12 +247,12 @@ async def test_lag_is_what_nobody_was_given(broker, opened, monkeypatch):
 
 async def test_a_message_that_is_too_large_is_cut_and_says_so(broker, opened):
     source = await opened(max_line_bytes=1_000)
-    await broker.publish([b"x" * 50_000, b"", b"y\nz"])
+    await broker.publish([b"x" * 50_000, b"" if broker.takes_empty else b" ", b"y\nz"])
 
     large, empty, two = sorted(await receive(source, 3), key=lambda delivery: delivery.number)
 
     assert (large.oversize_bytes, len(large.raw)) == (50_000, 4096)
-    assert (empty.raw, two.raw) == (b"", b"y\nz")
+    assert (empty.raw.strip(), two.raw) == (b"", b"y\nz")
     settle(source, [large, empty, two])
 
 

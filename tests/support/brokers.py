@@ -13,10 +13,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
+from support.kafka_mock import KafkaMock
 
 from permutive_worker.config import Input, Settings
 from permutive_worker.sources.queue import QueueSource
@@ -64,19 +67,31 @@ class Broker:
         more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
         survives: a killed server that is started again knows what it knew.
         keeps_acks: also the acks of the last moments.
+        most_jobs: that can be asked of it without waiting for minutes.
+        calm_workers: so many can pause with nothing delivered twice.
+        takes_empty: a message may have no bytes.
+        hands_over: what a worker on hold does not take goes to the others.
     """
 
     lease_seconds = 2.0
     has_lag = True
     survives = True
     keeps_acks = True
+    takes_empty = True
+    hands_over = True
     more_duplicates = 0
+    most_jobs = 1_000_000
+    calm_workers = 2
+    keys: Mapping[str, str] = MappingProxyType({})  # what a worker needs in its environment
     url: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.process: asyncio.subprocess.Process | None = None
+
+    def serve_many(self) -> None:
+        """Before the start: several workers will come."""
 
     async def start(self) -> None:
         raise NotImplementedError
@@ -243,4 +258,83 @@ class RabbitServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-BROKERS = {"redis": Redis, "nats": Nats, "rabbitmq": Rabbit}
+class Kafka(Broker):
+    """One partition, so that a second member of the group changes nothing for the first."""
+
+    hands_over = False  # a member on hold keeps its partitions: see test_kafka.py
+    partitions = 1
+    max_uncommitted = 10_000
+    # Of the one that is killed, and of the one that is stopped while the group waits for the killed one and
+    # takes no commits.
+    more_duplicates = 2 * 500
+    calm_workers = 1  # a second one may come in the middle of the pause, and partitions move to it
+    session_seconds = Broker.lease_seconds
+    mock: KafkaMock | None = None
+
+    def serve_many(self) -> None:
+        """The imitation gives members a second less than a session to end what is in hand (Kafka: minutes)."""
+        self.partitions, self.max_uncommitted, self.session_seconds = 6, 500, 5.0
+
+    async def start(self) -> None:
+        if self.mock is None:
+            self.mock = KafkaMock()
+            self.mock.make_topic("jobs", self.partitions)
+        else:
+            self.mock.up()
+
+    async def kill(self) -> None:
+        assert self.mock is not None
+        self.mock.down()
+
+    async def stop(self) -> None:
+        if self.mock is not None:
+            self.mock.end()
+
+    @property
+    def url(self) -> str:
+        assert self.mock is not None
+        session = f"session={self.session_seconds:g}&max_uncommitted={self.max_uncommitted}"
+        return f"kafka://{self.mock.servers}/jobs?group=workers&{session}"
+
+
+class Sqs(Broker):
+    """Moto's imitation, in this process; it looks at each message at each call. What it knows outlives a kill."""
+
+    lease_seconds = 10.0  # moto needs 0.2 s to give ten messages
+    takes_empty = False
+    most_jobs = 400
+    keys = MappingProxyType({"AWS_ACCESS_KEY_ID": "imitation", "AWS_SECRET_ACCESS_KEY": "imitation"})
+    name = "jobs"
+    server: Any = None
+
+    async def start(self) -> None:
+        os.environ.update(self.keys)
+        self.server = sqs_imitation(self.port)
+        self.server.start()
+        await answers(self.port)
+        self.queue = f"{self.folder.parent.name}-{self.port}-{self.name}"
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+        self.server = None
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            await self.kill()
+
+    @property
+    def url(self) -> str:
+        where = f"region=eu-west-1&endpoint=http://127.0.0.1:{self.port}"
+        return f"sqs://{self.queue}?{where}&visibility={self.lease_seconds:g}"
+
+
+def sqs_imitation(port: int) -> Any:
+    try:
+        from support.sqs_imitation import SqsImitation
+    except ImportError:
+        told = "moto, flask or flask-cors is not installed"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+    return SqsImitation(port)
+
+
+BROKERS = {"redis": Redis, "nats": Nats, "kafka": Kafka, "rabbitmq": Rabbit, "sqs": Sqs}

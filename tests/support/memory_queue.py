@@ -17,6 +17,8 @@ class MemoryQueue:
     has_lag = True
     survives = True
     keeps_acks = True
+    takes_empty = True
+    hands_over = True
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []

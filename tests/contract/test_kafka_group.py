@@ -1,0 +1,216 @@
+"""What only a group of Kafka has: partitions that move, pause, and stay."""
+
+import asyncio
+
+import pytest
+from support.brokers import Kafka
+
+from permutive_worker.errors import ConfigurationError
+from permutive_worker.model import Settlement
+from permutive_worker.sources import kafka as kafka_module
+from permutive_worker.worker.queues import open_publisher
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+COUNT = 400
+LINES = [b'{"type":"identify","user_id":"user-%d","aliases":[]}' % number for number in range(COUNT)]
+OFFSET_FETCH, GROUP_AUTHORIZATION_FAILED = 9, 30  # numbers of Kafka's protocol
+
+
+class Spread(Kafka):
+    partitions = 4
+    session_seconds = 6.0
+
+
+@pytest.fixture
+async def broker(tmp_path):
+    started = Spread(tmp_path)
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def opened(broker):
+    sources = []
+
+    async def open_one():
+        sources.append(broker.source())
+        await sources[-1].open()
+        return sources[-1]
+
+    yield open_one
+    for source in sources:
+        await source.close()
+
+
+async def receive(source, count):
+    received = []
+    async with asyncio.timeout(40):
+        while len(received) < count:
+            received += await source.receive(10_000)
+    return received
+
+
+async def until(condition):
+    async with asyncio.timeout(40):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def settle(source, deliveries, settlement=Settlement.ACK):
+    source.settle([(delivery, settlement) for delivery in deliveries])
+
+
+def partitions_of(source):
+    return set(source._broker._partitions)
+
+
+async def test_a_partition_moves_when_what_is_in_hand_of_it_is_done(broker, opened):
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, COUNT)
+    other = await opened()
+    taking = asyncio.create_task(other.receive(10_000))
+
+    await until(lambda: source._broker._draining)
+    assert not partitions_of(other)
+    settle(source, received)
+
+    await until(lambda: len(partitions_of(source)) == len(partitions_of(other)) == 2)
+    await broker.publish([b"one more"])
+    keeping = asyncio.create_task(source.receive(10_000))
+    async with asyncio.timeout(40):
+        await asyncio.wait((taking, keeping), return_when=asyncio.FIRST_COMPLETED)
+    got = [delivery for task in (taking, keeping) if task.done() for delivery in task.result()]
+    assert [delivery.raw for delivery in got] == [b"one more"]
+    assert source.unconfirmed == 0
+    taking.cancel()
+    keeping.cancel()
+
+
+async def test_a_partition_that_moves_too_early_is_committed_to_the_first_gap_and_what_is_done_above_it_is_told(
+    broker, opened, monkeypatch
+):
+    monkeypatch.setattr(kafka_module, "DRAIN_SECONDS", 0.2)
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, COUNT)
+    left, done = received[::10], [delivery for index, delivery in enumerate(received) if index % 10]
+    settle(source, done)
+    await source.flush()
+
+    other = await opened()
+    again = await receive(other, 1)
+    await until(lambda: len(partitions_of(source)) == len(partitions_of(other)) == 2)
+    moved = {delivery.raw for delivery in left if delivery.place[0] in partitions_of(other)}
+    again += await receive(other, len(moved) - len(again))
+
+    assert {delivery.raw for delivery in again} == moved
+    assert len(again) == len(moved) == other.redeliveries
+    settle(source, left)
+    await source.flush()
+    assert source.unconfirmed == len(moved)
+
+
+async def test_a_member_that_nobody_asks_for_messages_stays_and_keeps_its_own(broker, opened):
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, 1)
+    source.hold()
+    settle(source, received)
+
+    await asyncio.sleep(1.5 * broker.session_seconds)
+    assert len(partitions_of(source)) == 4
+    source.resume()
+    received += await receive(source, COUNT - len(received))
+
+    assert {delivery.raw for delivery in received} == set(LINES)
+    assert len(received) == len({delivery.place for delivery in received})
+    settle(source, received)
+
+
+async def test_a_hold_gives_back_and_a_resume_delivers_again(broker, opened):
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, COUNT)
+    source.hold()
+    settle(source, received[::2])
+    settle(source, received[1::2], Settlement.RETRY)
+    await source.flush()
+    source.resume()
+
+    again = await receive(source, COUNT // 2)
+
+    assert {delivery.place for delivery in again} == {delivery.place for delivery in received[1::2]}
+    assert source.redeliveries == COUNT // 2
+    settle(source, again)
+
+
+async def test_no_more_is_in_hand_than_may_come_again(broker, opened):
+    broker.max_uncommitted = 50
+    source = await opened()
+    await broker.publish(LINES)
+
+    received = await receive(source, 50)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            raise AssertionError(len(await source.receive(10_000)))
+    settle(source, received)
+    received += await receive(source, 50)
+
+    assert len({delivery.place for delivery in received}) == 100
+    settle(source, received[50:])
+
+
+async def test_the_jobs_of_one_user_are_in_one_partition(broker, opened):
+    source = await opened()
+    await broker.publish([LINES[7]] * 20 + LINES)
+
+    received = await receive(source, COUNT + 20)
+
+    assert len({delivery.place[0] for delivery in received if delivery.raw == LINES[7]}) == 1
+    assert len({delivery.place[0] for delivery in received}) == 4
+    settle(source, received)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda url: url.replace("/jobs", "/jbos"), "is not there"),
+        (lambda url: url.replace("group=", "gruop="), "did you mean group"),
+        (lambda url: url.replace("/jobs", "/jobs/more"), "the name of a topic"),
+        (lambda url: f"{url}&tls=perhaps", "tls must be yes or no"),
+        (lambda url: f"{url}&tls=yes&ca=/nowhere.pem", "check ?ca="),
+    ],
+)
+async def test_says_what_is_wrong_at_the_start(broker, change, told):
+    broker_url = broker.url
+    type(broker).url = property(lambda _: change(broker_url))
+    try:
+        with pytest.raises(ConfigurationError) as caught:
+            source = broker.source()
+            try:
+                source._broker._create = False
+                await source.open()
+            finally:
+                await source.close()
+        assert told in str(caught.value)
+        assert "\n" not in str(caught.value)
+    finally:
+        type(broker).url = Kafka.url
+
+
+async def test_says_that_it_may_not_join_the_group(broker):
+    broker.mock.refuse(OFFSET_FETCH, *[GROUP_AUTHORIZATION_FAILED] * 5)
+    source = broker.source()
+    with pytest.raises(ConfigurationError, match="no permission for this group"):
+        await source.open()
+    await source.close()
+
+
+async def test_a_publisher_needs_a_topic_that_is_there(broker):
+    publisher = open_publisher(broker.url.replace("/jobs", "/jbos"), create=False)
+    with pytest.raises(ConfigurationError, match="is not there"):
+        await publisher.open()
+    await publisher.close()
