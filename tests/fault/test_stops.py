@@ -89,7 +89,8 @@ async def test_what_was_read_until_the_stop_is_not_taken_for_the_whole_input(tmp
         told = await stopped(process)
 
     shown = [json.loads(line) for line in told.text.splitlines() if '"event":"progress"' in line]
-    assert told.summary["read"] < 5_000 < 15_000 < shown[-1]["total"]
+    assert told.summary["read"] < 5_000
+    assert shown[-1]["total"] > 15_000
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
