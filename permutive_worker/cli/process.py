@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.bar import progress_shown
+from permutive_worker.cli.hints import hints
 from permutive_worker.config import Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.credentials import Keyring
@@ -27,10 +28,13 @@ from permutive_worker.worker import Worker
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
-def run_to_exit(settings: Settings, keyring: Keyring, make: Callable[[], Worker]) -> int:
+def run_to_exit(
+    settings: Settings, keyring: Keyring, make: Callable[[], Worker], *, hinting: bool = True
+) -> int:
     """Run one worker in this process and return its exit code.
 
-    `make` is called inside the loop. Raises WorkerError if nothing was sent.
+    `make` is called inside the loop. With `hinting` a person at a terminal is told where undelivered lines
+    are. Raises WorkerError if nothing was sent.
     """
     configure_logs(
         settings.log.level,
@@ -45,7 +49,7 @@ def run_to_exit(settings: Settings, keyring: Keyring, make: Callable[[], Worker]
         prove_writable(Path(settings.output.summary))
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, make))
+            return runner.run(_run(settings, make, hinting=hinting))
     except WorkerError:
         raise
     except Exception as bug:  # noqa: BLE001  (its text may hold an identifier, so Python shall not print it)
@@ -62,7 +66,7 @@ def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     return uvloop.new_event_loop
 
 
-async def _run(settings: Settings, make: Callable[[], Worker]) -> int:
+async def _run(settings: Settings, make: Callable[[], Worker], *, hinting: bool) -> int:
     worker = make()
     _stop_on_signals(worker)
     gc.freeze()
@@ -75,7 +79,17 @@ async def _run(settings: Settings, make: Callable[[], Worker]) -> int:
         _say(sentence)
     if worker.stopping.why == "guard":
         _say(f"stopped by the guard: {worker.guard.tripped}")
+    if hinting and _is_watched():
+        for hint in hints(worker, summary, settings.output.dead_letters):
+            _say(hint)
     return _tell(settings, summary)
+
+
+def _is_watched() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def _sentence(error: Exception) -> str:
