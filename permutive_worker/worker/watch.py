@@ -7,6 +7,7 @@ from typing import Any, Final
 from permutive_worker.credentials import Keyring
 from permutive_worker.delivery.expiry import Expiry
 from permutive_worker.delivery.lane import Lane
+from permutive_worker.delivery.lane_news import LaneNews
 from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.trouble import Trouble
 from permutive_worker.ports import Clock
@@ -38,6 +39,7 @@ class Watch:
         self._expiry = expiry
         self._standstills = standstills
         self._clock = clock
+        self._news = LaneNews()
 
     @property
     def works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -63,5 +65,6 @@ class Watch:
             self._trouble.look()
             now = self._clock.monotonic()
             self._expiry.look(self._lanes.values(), now)
+            self._news.look(self._lanes.values())
             if self._standstills is not None:
                 self._standstills.look(self._lanes.values(), now)
