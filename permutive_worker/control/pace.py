@@ -203,6 +203,9 @@ class Pace:
         believed = min(self.target, self._wall)
         self._stragglers.follow(sent_at, self.target)
         filled, excess = self._noise.filled, self._noise.cut(now)
+        if hint_seconds is not None and not self._worked:
+            self._cut_at = now  # all is throttled, whatever the rate: that says nothing of it
+            return
         if hint_seconds is not None:
             self._cut_before_pause(now - self._ramp_until, believed)
         elif not self._worked and now - self._cut_at < 0.3:
@@ -252,7 +255,7 @@ class Pace:
         if since_ramp <= 1.0:
             self._noise.forget()
         if -RAMP_SECONDS < since_ramp < 0.0:  # the ramp came as far as the limit, or beyond
-            self._believe(self.target * (1 + since_ramp / RAMP_SECONDS), 0.9)
+            self._believe(self.target * max(0.3, 1 + since_ramp / RAMP_SECONDS), 0.9)
             self._note_fall(believed)
             return
         before, share = self.target, self._share

@@ -215,3 +215,18 @@ def test_whatever_happens_the_pace_stays_a_rate(steps, ceiling):
         assert pace.per_second >= LEAST_PER_SECOND * 0.99
         assert pace.per_second <= max(ceiling, LEAST_PER_SECOND)
         assert 0 <= pace.closed_seconds(now) < math.inf
+
+
+def test_a_storm_that_throttles_everything_says_nothing_of_the_rate():
+    pace = Pace(500.0)
+    now = 10.0
+    pace.delivered(now - 1, now)
+    pace.throttled(now - 0.1, now, 2.0)
+    believed = pace.target
+    for _ in range(20):  # each pause is followed by one request, which is throttled too
+        pace.pause(now + 2.0)
+        now += 2.1
+        pace.throttled(now - 0.02, now, 2.0)
+
+    assert believed > 250
+    assert pace.target >= believed
