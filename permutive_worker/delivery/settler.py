@@ -77,9 +77,13 @@ class Settler:
 
     async def _settle_group(self, entries: Sequence[Entry]) -> None:
         """Write each kind of outcome, then settle the lines that have it."""
-        for end in End:
+        left = len(entries)
+        for end in End:  # delivered first, and mostly that is all
+            if not left:
+                break
             ended = [entry for entry in entries if entry.end is end]
             if ended:
+                left -= len(ended)
                 await self._settle_ended(end, ended)
 
     async def _settle_ended(self, end: End, entries: list[Entry]) -> None:
@@ -135,9 +139,11 @@ class Settler:
 
     def _count_delivered(self, entries: list[Entry]) -> None:
         counts, now = self._counts, self._clock.monotonic()
+        counts.job_latency.observe_all(
+            [now - entry.read_at - entry.delivery.age_seconds for entry in entries]
+        )
         for entry in entries:
             counts.kinds[entry.kind].delivered += 1
-            counts.job_latency.observe(now - entry.read_at - entry.delivery.age_seconds)
         counts.last_delivery_at = self._clock.utc_now()
         self._guard.delivered(len(entries))
 

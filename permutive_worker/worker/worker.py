@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -209,7 +210,10 @@ class Worker:
         expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
         queue = self._source.queue
         standstills = Standstills(queue, self._settler.put) if queue is not None else None
-        watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock)
+        cpu_seconds = time.thread_time if isinstance(self._clock, SystemClock) else float
+        watch = Watch(
+            self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock, cpu_seconds
+        )
         await self._start_watching(stack, watch)
         return self._pipeline
 
@@ -266,6 +270,7 @@ class Worker:
             settler.put,
             trouble,
             self.keyring.scrub,
+            keeps_answers=End.DELIVERED in self.writers,
         )
 
     def _lane_of(self, workspace: str | None) -> Lane | None:
