@@ -90,8 +90,17 @@ class Image:
     def start(self, name: str, data: Path, *command: object) -> None:
         """Run the worker in the background as a careful operator does: nothing writable but /data."""
         self.podman(
-            *("run", "--detach", "--name", name, "--runtime", "crun", "--read-only", "--cap-drop", "all"),
-            *("--network", "host", "--cgroups=disabled", "--health-interval=disable"),
+            *(
+                "run",
+                "--detach",
+                "--name",
+                name,
+                "--runtime",
+                "crun",
+                "--read-only",
+                "--read-only-tmpfs=false",
+            ),
+            *("--cap-drop", "all", "--network", "host", "--cgroups=disabled", "--health-interval=disable"),
             *("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"),
             *("-v", f"{data}:/data", "-v", f"{data.with_name('key')}:/run/secrets/permutive:ro"),
             *("-e", "PERMUTIVE_API_KEY_FILE=/run/secrets/permutive", "worker"),
