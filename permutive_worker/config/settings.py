@@ -158,6 +158,13 @@ class Output(msgspec.Struct, frozen=True):
     summary: Annotated[
         Text | None, setting("The summary of the run as JSON; it is always on stderr.", "--summary PATH")
     ] = None
+    metrics: Annotated[
+        Text | None,
+        setting(
+            "The metrics every 15 seconds and at the end, for node_exporter's textfile collector.",
+            "--metrics-file PATH",
+        ),
+    ] = None
 
 
 class Guard(msgspec.Struct, frozen=True):

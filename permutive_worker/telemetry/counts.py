@@ -92,6 +92,7 @@ class Counts:
         self.event_loop_lag = Histogram(LAG_BUCKETS)
         self.last_delivery_at: datetime | None = None
         self.checkpoint_at: datetime | None = None
+        self.last_success_at: datetime | None = None
 
     @property
     def delivered(self) -> int:

@@ -31,7 +31,7 @@ def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStor
         return _queue(settings, inputs)
     shard = _shard(settings)
     max_line_bytes, output = settings.input.max_line_bytes, settings.output
-    own = own_files(inputs, output.dead_letters, output.results, output.summary)
+    own = own_files(inputs, output.dead_letters, output.results, output.summary, output.metrics)
     if list(inputs) == ["-"]:
         if settings.input.follow:
             raise UsageError("--follow is for files; a pipe is read to its end anyway: name a file")

@@ -21,7 +21,7 @@ from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
-from permutive_worker.delivery.snapshot import lane_status, queue_status
+from permutive_worker.delivery.snapshot import lane_status, lane_to_come, queue_status
 from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
@@ -33,6 +33,7 @@ from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.metrics import build_registry
+from permutive_worker.telemetry.metrics_file import metrics_file
 from permutive_worker.telemetry.progress import estimate_total, progress, summary
 from permutive_worker.telemetry.status import Status
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
@@ -131,12 +132,15 @@ class Worker:
 
         Cancellation: as `hurry`; every line that was read is still settled.
         """
-        async with AsyncExitStack() as stack:
-            await self._open(stack)
-            pipeline = await self._build(stack)
-            self._state = "running"
-            await pipeline.run()
-        self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        async with metrics_file(self.settings.output.metrics, self.counts, self.look, __version__):
+            async with AsyncExitStack() as stack:
+                await self._open(stack)
+                pipeline = await self._build(stack)
+                self._state = "running"
+                await pipeline.run()
+            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+            if self._source.finite and self.exit_code() == 0:
+                self.counts.last_success_at = self._clock.utc_now()
         self._tell_progress()
         return self.summary()
 
@@ -343,12 +347,14 @@ class Worker:
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""
         draining = self._pipeline is not None and self._pipeline.draining and self._state == "running"
+        lanes = [lane_status(lane, self._clock) for lane in self._lanes.values()]
         return Status(
             state="draining" if draining else self._state,
             run_id=self.run_id,
             started_at=self._began_at,
             elapsed_seconds=self._elapsed_seconds(),
-            lanes=[lane_status(lane, self._clock) for lane in self._lanes.values()],
+            lanes=lanes
+            or [lane_to_come(key.name, self.settings.rate_limit.rate_per_second) for key in self.keyring],
             held=self._intake.held if self._intake is not None else 0,
             settling=self._settler.settling if self._settler is not None else 0,
             pending_bytes=self._budget.pending_bytes,

@@ -84,6 +84,7 @@ def test_defaults_are_the_documented_ones():
         "output.results": None,
         "output.dead_letters": "dead-letters.ndjson",
         "output.summary": None,
+        "output.metrics": None,
         "guard.max_failures": None,
         "guard.max_failure_ratio": 0.95,
         "admin.listen": None,

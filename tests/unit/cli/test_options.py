@@ -58,6 +58,7 @@ def test_every_row_of_the_table_has_its_flag():
         "--results": "output.results",
         "--dead-letters": "output.dead_letters",
         "--summary": "output.summary",
+        "--metrics-file": "output.metrics",
         "--max-failures": "guard.max_failures",
         "--max-failure-ratio": "guard.max_failure_ratio",
         "--admin": "admin.listen",
