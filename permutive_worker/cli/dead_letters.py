@@ -8,6 +8,7 @@ from typing import Final
 import click
 import msgspec
 
+from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.outcomes.dead_letters import read_dead_letters
 
@@ -39,7 +40,7 @@ class DeadLetterSummary(msgspec.Struct):
     groups: list[Group]  # the largest first
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=CommandGroup)
 def dead_letters() -> None:
     """Look into dead-letter files."""
 

@@ -1,7 +1,7 @@
 """The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
 
 from permutive_worker.config.key import Key
-from permutive_worker.config.layers import unknown_name
+from permutive_worker.config.layers import is_secret, unknown_name
 from permutive_worker.config.settings import (
     KEYS,
     Admin,
@@ -34,6 +34,7 @@ __all__ = [
     "RateLimit",
     "Settings",
     "State",
+    "is_secret",
     "load_settings",
     "load_with_origins",
     "proxy_from_environment",

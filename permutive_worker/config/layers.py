@@ -126,10 +126,15 @@ def unknown_name(name: str, fault: str, known: Mapping[str, Key]) -> str | None:
     """Complain of a name that is not known, and say which one was probably meant; None if it is known."""
     if name in known:
         return None
-    if _SECRET.search(name):
+    if is_secret(name):
         return f"{name} {fault}: {_SECRETS_ARE_ELSEWHERE}"
     meant = _meant(name, known)
     return f"{name} {fault}" + (f"; did you mean {meant}?" if meant else "")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a flag, a key or a variable of that name would hold a secret."""
+    return _SECRET.search(name) is not None
 
 
 def _from_file(key: Key, value: Any, path: Path, environ: Mapping[str, str]) -> Given:
