@@ -48,12 +48,14 @@ class Given(msgspec.Struct, frozen=True):
         label: the key as that person wrote it, for sentences: `--rate`, a variable, `key in FILE`.
         origin: where it stands, for `config show`: a flag, a variable, a file.
         hidden: never to be shown, not even in an error.
+        text: how it was written, where that may be shown and `value` may not.
     """
 
     value: Any
     label: str
     origin: str
     hidden: bool = False
+    text: str | None = None
 
 
 Layer = dict[str, Given]
@@ -143,7 +145,7 @@ def _from_file(key: Key, value: Any, path: Path, environ: Mapping[str, str]) -> 
         return Given(value, label, str(path))
     if _REFERENCE.search(value):
         text = _REFERENCE.sub(lambda reference: environ[reference[1]], value)
-        return Given(key.parse(text), label, str(path), hidden=True)
+        return Given(key.parse(text), label, str(path), hidden=True, text=value)
     is_size = key.field.endswith("_bytes")  # TOML has numbers, so only sizes are worth a conversion
     return Given(key.parse(value) if is_size else value, label, str(path))
 

@@ -217,7 +217,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
 
     def __post_init__(self) -> None:
-        refuse_faults({name: Given(value, name, "") for name, value in _values(self).items()}, KEYS)
+        refuse_faults({name: Given(value, name, "") for name, value in values_of(self).items()}, KEYS)
         if faults := _unmeant(self):
             raise MeaningError(faults)
 
@@ -245,10 +245,14 @@ class MeaningError(ConfigurationError):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings, and for each key where its value came from: a flag, a variable, a file, `default`."""
+    """Settings, and for each key where its value came from: a flag, a variable, a file, `default`.
+
+    `references` has the texts of the file that name a `${VARIABLE}`: show them, and not the values.
+    """
 
     settings: Settings
     origins: dict[str, str]
+    references: dict[str, str]
 
 
 KEYS: Final[Mapping[str, Key]] = {key.name: key for key in keys_of(Settings)}
@@ -288,6 +292,7 @@ def load_with_origins(
     return Loaded(
         settings=_build(layer),
         origins={name: layer[name].origin if name in layer else "default" for name in KEYS},
+        references={name: given.text for name, given in layer.items() if given.text is not None},
     )
 
 
@@ -306,7 +311,8 @@ def _build(layer: Layer) -> Settings:
     )
 
 
-def _values(settings: Settings) -> dict[str, Any]:
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Each key with its value."""
     return {name: getattr(getattr(settings, key.section), key.field) for name, key in KEYS.items()}
 
 
