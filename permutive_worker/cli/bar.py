@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.progress import RecentRate, progress_line, share
+from permutive_worker.telemetry.progress import RecentRate, duration, progress_line, share
 from permutive_worker.telemetry.status import LaneStatus, Look, Status
 
 Mode = Literal["auto", "bar", "json", "off"]
@@ -201,20 +201,6 @@ def _lane_held(lane: LaneStatus, now: datetime) -> str:
     if lane.pause_reason == "halt":
         return "halted: the API refuses these requests"
     return "" if lane.breaker == "closed" else "waiting: the API does not answer"
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: `8 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
-    whole = int(seconds)
-    for unit, unit_seconds, smaller, smaller_seconds in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if whole >= unit_seconds:
-            rest = whole % unit_seconds // smaller_seconds
-            return f"{whole // unit_seconds} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
 
 
 def _percent(done: float) -> str:

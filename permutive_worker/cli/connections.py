@@ -13,6 +13,7 @@ from yarl import URL
 from permutive_worker.cli.findings import Finding, Mark, found
 from permutive_worker.config import Settings, proxy_from_environment
 from permutive_worker.credentials import Keyring
+from permutive_worker.delivery.stop import Stop
 from permutive_worker.errors import (
     ConfigurationError,
     KeyRefusedError,
@@ -32,7 +33,9 @@ from permutive_worker.worker.queues import open_publisher
 
 # Lists the cohorts of the workspace: of all calls that change nothing the one that needs no identifier.
 _HARMLESS: Final = Request("GET", COHORTS_PATH, b"", "cohort.list", key_in_query=True)
-_MAY_NOT_LIST: Final = "the API does not let it list cohorts (403); identify and events may be allowed all the same"
+_MAY_NOT_LIST: Final = (
+    "the API does not let it list cohorts (403); identify and events may be allowed all the same"
+)
 
 
 async def connections(
@@ -51,9 +54,7 @@ async def connections(
         yield await found("queue", lambda: _queue(inputs[0]))
 
 
-async def _api(
-    settings: Settings, keyring: Keyring | None, stack: AsyncExitStack
-) -> AsyncIterator[Finding]:
+async def _api(settings: Settings, keyring: Keyring | None, stack: AsyncExitStack) -> AsyncIterator[Finding]:
     try:
         straight = proxy_from_environment(settings.http.base_url, os.environ) is None
     except ConfigurationError:  # it was found before
@@ -70,7 +71,7 @@ async def _api(
         list(keyring or Keyring.of_key("nobody")),
         finite=True,
         needed=False,
-        until_stopped=asyncio.Event().wait,
+        until_stopped=Stop().wait,
     )
     reached = await found("connection", lambda: _reach(next(iter(wires.values()))))
     yield reached
@@ -89,7 +90,9 @@ async def _resolve(settings: Settings) -> str:
             addresses = await Names().resolve(url.host or "", url.port or 0, socket.AF_UNSPEC)
     except OSError as error:  # a timeout is one, too
         reason = error.strerror or "no answer"
-        raise UnreachableError(f"{url.host} has no address: {reason}; check http.base_url and the DNS") from None
+        raise UnreachableError(
+            f"{url.host} has no address: {reason}; check http.base_url and the DNS"
+        ) from None
     return f"{url.host} is {', '.join(dict.fromkeys(address['host'] for address in addresses))}"
 
 
@@ -106,7 +109,9 @@ async def _ask(wire: Wire) -> str:
         status = (await wire.send(_HARMLESS)).status
     except TransportError as error:
         trust = ", and the certificates that this machine trusts" if error.kind == "tls" else ""
-        raise UnreachableError(f"the API does not answer ({error.kind}): check http.base_url{trust}") from None
+        raise UnreachableError(
+            f"the API does not answer ({error.kind}): check http.base_url{trust}"
+        ) from None
     if 200 <= status < 300:
         return "the API takes it, and lets it list cohorts"
     if status == 401:

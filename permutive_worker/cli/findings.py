@@ -104,7 +104,9 @@ def _origins(loaded: Loaded) -> str:
     given = [origin for origin in loaded.origins.values() if origin != "default"]
     names = ", ".join(dict.fromkeys(given))
     return (
-        f"{len(given)} of {len(loaded.origins)} keys are set, by {names}" if given else "all keys have their defaults"
+        f"{len(given)} of {len(loaded.origins)} keys are set, by {names}"
+        if given
+        else "all keys have their defaults"
     )
 
 
@@ -131,7 +133,9 @@ def _state(settings: Settings) -> str:
             f"checkpoints cannot be kept in {settings.state.dir}: let this user write to {there}, "
             "or name another directory with --state-dir"
         ) from None
-    return f"{settings.state.dir} can be written" if there == directory else f"{settings.state.dir} will be made"
+    return (
+        f"{settings.state.dir} can be written" if there == directory else f"{settings.state.dir} will be made"
+    )
 
 
 async def _inputs(settings: Settings, inputs: Sequence[str]) -> str:

@@ -125,9 +125,7 @@ def files_for(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[
     return [CompletionItem(begun, type="file")]
 
 
-def _words_for(
-    key: Key, _ctx: click.Context, _param: click.Parameter, begun: str
-) -> list[CompletionItem]:
+def _words_for(key: Key, _ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
     """What the shell may complete the value of a flag to."""
     match key.metavar:
         case "PATH" | "PATH|-":

@@ -10,7 +10,6 @@ from typing import Any, Final
 import click
 import msgspec
 
-from permutive_worker.cli.bar import duration
 from permutive_worker.cli.options import files_for, settings_from_options, settings_options
 from permutive_worker.cli.tally import Found, InvalidLine, Tally
 from permutive_worker.config import Settings
@@ -21,6 +20,7 @@ from permutive_worker.ports import Source
 from permutive_worker.sources.address import is_url
 from permutive_worker.sources.files import FileSource
 from permutive_worker.sources.stdin import StdinSource
+from permutive_worker.telemetry.progress import duration
 from permutive_worker.worker.inputs import input_files
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -92,7 +92,7 @@ def plan(inputs: tuple[str, ...], as_json: bool, **options: Any) -> int:
     workspace = _default_workspace(keyring, settings, warnings)
     tally = Tally(Decoder(settings.input.type), keyring, workspace)
     source, files = _source(settings, chosen)
-    problem = asyncio.run(_read(source, tally, files))
+    problem = asyncio.run(_read(source, tally))
     told = _plan(settings, tally, files, source.bytes_read(), warnings)
     click.echo(msgspec.json.encode(told) if as_json else "\n".join(_text(told, tally)))
     if problem is not None:
@@ -133,18 +133,19 @@ def _default_workspace(keyring: Keyring | None, settings: Settings, warnings: li
         return ""
 
 
-async def _read(source: Source, tally: Tally, files: int) -> InputError | None:
+async def _read(source: Source, tally: Tally) -> InputError | None:
     """Count every line; return what kept an input from being read to its end."""
+    shown = _Shown(source)
     await source.open()
     try:
-        with _Shown(source, files) as shown:
-            while deliveries := await source.receive(BLOCK_BYTES):
-                tally.add(deliveries)
-                shown.look(tally.lines)
-                await asyncio.sleep(0)  # so that Ctrl-C is heard while the disk is faster than we are
+        while deliveries := await source.receive(BLOCK_BYTES):
+            tally.add(deliveries)
+            shown.look(tally.lines)
+            await asyncio.sleep(0)  # so that Ctrl-C is heard while the disk is faster than we are
     except InputError as error:
         return error
     finally:
+        shown.end()
         await source.close()
     return None
 
@@ -152,19 +153,11 @@ async def _read(source: Source, tally: Tally, files: int) -> InputError | None:
 class _Shown:
     """How far it is, on stderr, in place; nothing unless that is a terminal."""
 
-    def __init__(self, source: Source, files: int) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._files = files
         self._shows = sys.stderr is not None and sys.stderr.isatty()
         self._next_at = time.monotonic() + _FRAME_SECONDS
         self._columns = 0
-
-    def __enter__(self) -> "_Shown":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._columns:
-            click.echo("\r" + " " * self._columns + "\r", err=True, nl=False)
 
     def look(self, lines: int) -> None:
         if not self._shows or time.monotonic() < self._next_at:
@@ -175,6 +168,10 @@ class _Shown:
         text = f"{done}{lines:,} lines"
         self._columns = max(self._columns, len(text))
         click.echo("\r" + text.ljust(self._columns), err=True, nl=False)
+
+    def end(self) -> None:
+        if self._columns:
+            click.echo("\r" + " " * self._columns + "\r", err=True, nl=False)
 
 
 def _plan(settings: Settings, tally: Tally, files: int, stored_bytes: int, warnings: list[str]) -> Plan:

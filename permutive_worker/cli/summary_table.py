@@ -2,17 +2,25 @@
 
 from collections.abc import Mapping
 
-from permutive_worker.cli.bar import duration
 from permutive_worker.model import Summary
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.progress import duration
 
 
 def summary_table(summary: Summary, counts: Counts) -> list[str]:
     """Return the lines of the table: what was counted, how often, and what that is made of."""
     rows = [
         ("read", summary.read, _pace(summary)),
-        ("delivered", summary.delivered, _parts({name: kind.delivered for name, kind in counts.kinds.items()})),
-        ("dead letters", summary.dead_lettered, _parts(counts.dead_lettered)),
+        (
+            "delivered",
+            summary.delivered,
+            _parts({name: kind.delivered for name, kind in counts.kinds.items()}),
+        ),
+        (
+            "dead letters",
+            summary.dead_lettered,
+            _parts({reason.value: count for reason, count in counts.dead_lettered.items()}),
+        ),
         ("skipped", summary.skipped, _parts(counts.skipped)),
         ("returned", summary.returned, _parts({**counts.returned, "in no file": summary.lost})),
         ("requests", summary.requests, _parts(_troubles(summary))),
