@@ -178,7 +178,9 @@ def test_a_real_bash_completes_commands_and_files(tmp_path: Path):
     assert ended.stdout.splitlines()[1] in ("run jo: ", "run jo: jobs.ndjson")
 
 
-@pytest.mark.parametrize(("shell", "mark"), [("bash", "complete "), ("zsh", "#compdef"), ("fish", "complete ")])
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete "), ("zsh", "#compdef"), ("fish", "complete ")]
+)
 def test_each_shell_gets_its_script(shell, mark, capsys):
     with pytest.raises(SystemExit):
         main(["completion", shell])

@@ -121,7 +121,10 @@ def test_settings_from_options_gives_the_settings_alone():
             ["--max-attempts", "1.5"],
             "--max-attempts must be a whole number from 1 to 1,000,000,000, got '1.5'",
         ),
-        (["--progress", "bra"], "--progress must be one of auto, bar, json, off, got 'bra'; did you mean bar?"),
+        (
+            ["--progress", "bra"],
+            "--progress must be one of auto, bar, json, off, got 'bra'; did you mean bar?",
+        ),
         (["--dead-letters", ""], "--dead-letters must be text that is not empty"),
         (["--set", "log.level"], "--set takes section.key=value, such as http.timeout_seconds=5"),
         (["--set", MARKER], "--set takes section.key=value, such as http.timeout_seconds=5"),
