@@ -13,7 +13,9 @@ import click
 import msgspec
 
 from permutive_worker.cli.bar import progress_shown
+from permutive_worker.cli.descriptors import ensure_descriptors
 from permutive_worker.cli.hints import hints
+from permutive_worker.cli.summary_table import summary_table
 from permutive_worker.config import Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.credentials import Keyring
@@ -45,6 +47,7 @@ def run_to_exit(
     )
     for warning in keyring.warnings:
         logger().warning("credentials.weak", reason=warning)
+    ensure_descriptors(settings, len(keyring))
     if settings.output.summary is not None:
         prove_writable(Path(settings.output.summary))
     try:
@@ -71,15 +74,21 @@ async def _run(settings: Settings, make: Callable[[], Worker], *, hinting: bool)
     _stop_on_signals(worker)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    async with progress_shown(settings.log.progress, worker.counts, worker.look, sys.stderr):
+    watched = _is_watched()
+    async with progress_shown(
+        settings.log.progress, worker.counts, worker.look, sys.stderr, last_line=not watched
+    ):
         summary = await worker.run()
+    if watched and summary.read:
+        for row in summary_table(summary, worker.counts):
+            _write_line(row)
     for notice in worker.notices():
         _say(notice)
     for sentence in dict.fromkeys(map(_sentence, worker.errors())):  # one for many groups that failed alike
         _say(sentence)
     if worker.stopping.why == "guard":
         _say(f"stopped by the guard: {worker.guard.tripped}")
-    if hinting and _is_watched():
+    if hinting and watched:
         for hint in hints(worker, summary, settings.output.dead_letters):
             _say(hint)
     return _tell(settings, summary)

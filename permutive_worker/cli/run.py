@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from permutive_worker.cli.options import settings_from_options, settings_options
+from permutive_worker.cli.options import files_for, settings_from_options, settings_options
 from permutive_worker.cli.process import run_to_exit
 from permutive_worker.credentials import load_keyring
 from permutive_worker.worker import Worker
@@ -25,7 +25,7 @@ Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the READ
 
 
 @click.command("run", epilog=_EPILOG)
-@click.argument("inputs", nargs=-1, metavar="[INPUT …]")
+@click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
 @click.option("--restart", is_flag=True, help="Forget what is known of the inputs; send all of them again.")
 @settings_options
 def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:

@@ -7,6 +7,7 @@ over defaults. There is no key for a secret: those are in `permutive_worker.cred
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -223,7 +224,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
 
     def __post_init__(self) -> None:
-        refuse_faults({name: Given(value, name, "") for name, value in _values(self).items()}, KEYS)
+        refuse_faults({name: Given(value, name, "") for name, value in values_of(self).items()}, KEYS)
         if faults := _unmeant(self):
             raise MeaningError(faults)
 
@@ -251,10 +252,14 @@ class MeaningError(ConfigurationError):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings, and for each key where its value came from: a flag, a variable, a file, `default`."""
+    """Settings, and for each key where its value came from: a flag, a variable, a file, `default`.
+
+    `references` has the texts of the file that name a `${VARIABLE}`: show them, and not the values.
+    """
 
     settings: Settings
     origins: dict[str, str]
+    references: dict[str, str]
 
 
 KEYS: Final[Mapping[str, Key]] = {key.name: key for key in keys_of(Settings)}
@@ -294,6 +299,7 @@ def load_with_origins(
     return Loaded(
         settings=_build(layer),
         origins={name: layer[name].origin if name in layer else "default" for name in KEYS},
+        references={name: given.text for name, given in layer.items() if given.text is not None},
     )
 
 
@@ -312,7 +318,8 @@ def _build(layer: Layer) -> Settings:
     )
 
 
-def _values(settings: Settings) -> dict[str, Any]:
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Each key with its value."""
     return {name: getattr(getattr(settings, key.section), key.field) for name, key in KEYS.items()}
 
 
@@ -326,5 +333,7 @@ def _unmeant(settings: Settings) -> dict[str, str]:
     if settings.input.shard is not None and (fault := shard_fault(settings.input.shard)):
         faults["input.shard"] = fault
     if settings.input.type is not None and settings.input.type not in KINDS:
-        faults["input.type"] = f"must be one of {', '.join(KINDS)}"
+        near = get_close_matches(settings.input.type.lower(), KINDS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        faults["input.type"] = f"must be one of {', '.join(KINDS)}{meant}"
     return faults

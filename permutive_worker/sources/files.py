@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from permutive_worker.control.unsettled import FIRST
-from permutive_worker.errors import ConfigurationError, InputError, UsageError
+from permutive_worker.errors import ConfigurationError, InputError, InputTakenError, UsageError, WorkerError
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.formats import LineSplitter, refusal
 from permutive_worker.sources.reader import Interrupt, LineReader, NamedOrigin, TextReader
@@ -129,7 +129,7 @@ class FileSource:
         self._current: _Current | None = None
         self._ended_bytes = 0  # as stored, of the files before this one
         self._total_bytes: int | None = None
-        self._problems: list[str] = []
+        self._problems: list[WorkerError] = []
 
     async def open(self) -> None:
         """Look at every file and its checkpoint, and lock that of the first one.
@@ -147,6 +147,7 @@ class FileSource:
     async def _look_back(self, remembered: Remembered, sizes_bytes: Sequence[int]) -> None:
         """Leave out what was delivered before."""
         records = await asyncio.to_thread(lambda: [remembered.store.examine(path) for path in self._paths])
+        await asyncio.to_thread(remembered.store.begin_anew, self._paths)
         left: list[Path] = []
         for path, size_bytes, record in zip(self._paths, sizes_bytes, records, strict=True):
             if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
@@ -175,13 +176,14 @@ class FileSource:
                 if not self._interrupt.is_set:
                     current.end()
             except InputError as error:
-                self._problems.append(str(error))
+                self._problems.append(error)
             await current.close()
             self._current = None
             self._ended_bytes += current.stored_bytes
         if self._problems:
             problems, self._problems = self._problems, []
-            raise InputError("\n".join(problems))
+            is_taken = all(isinstance(one, UsageError) for one in problems)
+            raise (InputTakenError if is_taken else InputError)("\n".join(map(str, problems)))
         return ()
 
     def interrupt(self) -> None:
@@ -222,7 +224,7 @@ class FileSource:
                 try:
                     tracked = await self.remembered.begin(path)
                 except (InputError, UsageError, ConfigurationError) as error:
-                    self._problems.append(str(error))
+                    self._problems.append(error)
                     self._paths.popleft()
                     continue
                 if tracked is None:  # interrupted

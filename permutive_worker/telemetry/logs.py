@@ -24,6 +24,7 @@ LogFormat = Literal["auto", "console", "json"]
 Scrub = Callable[[str], str]
 
 _FRAMES: Final = 8  # of an exception, the innermost; more is seldom read
+_EVENT_COLUMNS: Final = 18  # with the time and the level that leaves 40 of 80 for the values
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -56,7 +57,9 @@ def configure_logs(
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(
+                fmt="%H:%M:%SZ" if console and lines.is_terminal else "iso", utc=True
+            ),
             *(_console(colors=colors and lines.is_terminal) if console else _json()),
             _scrubbed(scrub),
         ],
@@ -149,7 +152,7 @@ def _scrubbed(scrub: Scrub) -> Processor:
 
 
 def _console(*, colors: bool) -> tuple[Processor, ...]:
-    return (_printable, _where, structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False))
+    return (_printable, _where, structlog.dev.ConsoleRenderer(_EVENT_COLUMNS, colors=colors, sort_keys=False))
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:

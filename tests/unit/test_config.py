@@ -302,7 +302,7 @@ FILE_FAULTS = {
     ),
     "a wrong word": (
         '[delivery]\nambiguous = "rety"',
-        "delivery.ambiguous in FILE must be one of retry, dead_letter, got 'rety'",
+        "delivery.ambiguous in FILE must be one of retry, dead_letter, got 'rety'; did you mean retry?",
     ),
     "a wrong size": (
         '[input]\nmax_line_bytes = "1 mile"',
