@@ -45,10 +45,12 @@ class RateLimit(msgspec.Struct, frozen=True):
     """How fast requests may leave."""
 
     rate_per_second: Annotated[
-        Rate, setting("Requests a second at most; 0 finds the API's limit by itself.", "--rate N")
+        Rate,
+        setting("Requests a second at most; 0 finds the API's limit by itself.", "--rate N", reloads=True),
     ] = 0
     burst: Annotated[
-        Burst | None, setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N")
+        Burst | None,
+        setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N", reloads=True),
     ] = None
     shared: Annotated[
         Text | None,
@@ -63,7 +65,9 @@ class RateLimit(msgspec.Struct, frozen=True):
 class Delivery(msgspec.Struct, frozen=True):
     """How often and how long a job is tried."""
 
-    max_in_flight: Annotated[Count, setting("Requests under way at most.", "--max-in-flight N")] = 256
+    max_in_flight: Annotated[
+        Count, setting("Requests under way at most.", "--max-in-flight N", reloads=True)
+    ] = 256
     max_attempts: Annotated[
         Count, setting("Attempts that may fail before a job becomes a dead letter.", "--max-attempts N")
     ] = 10
@@ -191,7 +195,8 @@ class Log(msgspec.Struct, frozen=True):
         Literal["auto", "bar", "json", "off"], setting("How progress is shown.", "--progress")
     ] = "auto"
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], setting("The least that is logged.", "--log-level")
+        Literal["debug", "info", "warning", "error"],
+        setting("The least that is logged.", "--log-level", reloads=True),
     ] = "info"
     format: Annotated[
         Literal["auto", "console", "json"], setting("How the log is written.", "--log-format")
@@ -244,10 +249,14 @@ class MeaningError(ConfigurationError):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings, and for each key where its value came from: a flag, a variable, a file, `default`."""
+    """Settings, and for each key where its value came from: a flag, a variable, a file, `default`.
+
+    `held` has the keys of which the file says something else than what holds them, and what that is.
+    """
 
     settings: Settings
     origins: dict[str, str]
+    held: dict[str, str] = {}
 
 
 KEYS: Final[Mapping[str, Key]] = {key.name: key for key in keys_of(Settings)}
@@ -277,9 +286,10 @@ def load_with_origins(
 
     `spelling` has, of the keys in `overrides`, how the person wrote them: `--rate`.
     """
+    file = file_layer(config, environ, KEYS) if config is not None else {}
     layer = {
         **permutive_api_layer(environ),
-        **(file_layer(config, environ, KEYS) if config is not None else {}),
+        **file,
         **environment_layer(environ, KEYS),
         **override_layer(overrides, spelling or {}, KEYS),
     }
@@ -287,6 +297,7 @@ def load_with_origins(
     return Loaded(
         settings=_build(layer),
         origins={name: layer[name].origin if name in layer else "default" for name in KEYS},
+        held={name: layer[name].origin for name in file if layer[name].value != file[name].value},
     )
 
 

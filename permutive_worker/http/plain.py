@@ -36,7 +36,7 @@ def open_session(
 
     aiohttp's jar would hand one user's cookie to the next, and `trust_env` would send `.netrc`
     passwords to the API: proxies are passed explicitly instead. Must be called in a running loop.
-    `tls` is for those whose certificates the system does not know.
+    `max_connections` is 0 for no bound. `tls` is for those whose certificates the system does not know.
     """
     return aiohttp.ClientSession(
         connector=Connector(

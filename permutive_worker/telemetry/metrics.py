@@ -222,7 +222,11 @@ def _health(counts: Counts) -> Iterable[Metric]:
             counts.dead_letter_write_errors,
         ),
         _histogram("event_loop_lag_seconds", "How late the event loop wakes.", {"": counts.event_loop_lag}),
-        _gauge("config_last_reload_successful", "0 after a configuration that was refused.", 1),
+        _gauge(
+            "config_last_reload_successful",
+            "0 after a configuration that was refused.",
+            not counts.reload_refused,
+        ),
         _gauge(
             "run_last_success_timestamp_seconds", "When a run last ended with success, 0 if never.", _NEVER
         ),
