@@ -105,6 +105,12 @@ class Http(msgspec.Struct, frozen=True):
         bool,
         setting("Allow plain http to another machine, where the key can be read by others.", "--allow-http"),
     ] = False
+    ca_file: Annotated[
+        Text | None,
+        setting(
+            "File of certificates to trust beside the system's, such as that of a proxy that inspects TLS."
+        ),
+    ] = None
     wire: Annotated[
         Literal["auto", "lean", "plain"],
         setting("How requests are sent; auto is lean where it is known good, else plain."),
