@@ -15,8 +15,9 @@ import msgspec
 from permutive_worker.cli.bar import progress_shown
 from permutive_worker.cli.descriptors import ensure_descriptors
 from permutive_worker.cli.hints import hints
+from permutive_worker.cli.reload import Reloader, has_terminal
 from permutive_worker.cli.summary_table import summary_table
-from permutive_worker.config import Settings
+from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import OutputError, WorkerError
@@ -31,12 +32,17 @@ GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
 def run_to_exit(
-    settings: Settings, keyring: Keyring, make: Callable[[], Worker], *, hinting: bool = True
+    settings: Settings,
+    keyring: Keyring,
+    make: Callable[[], Worker],
+    *,
+    load: Callable[[], Loaded] | None = None,
+    hinting: bool = True,
 ) -> int:
     """Run one worker in this process and return its exit code.
 
-    `make` is called inside the loop. With `hinting` a person at a terminal is told where undelivered lines
-    are. Raises WorkerError if nothing was sent.
+    `make` is called inside the loop; `load` reads the settings again at SIGHUP. With `hinting` a person at a
+    terminal is told where undelivered lines are. Raises WorkerError if nothing was sent.
     """
     configure_logs(
         settings.log.level,
@@ -52,7 +58,7 @@ def run_to_exit(
         prove_writable(Path(settings.output.summary))
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, make, hinting=hinting))
+            return runner.run(_run(settings, make, load, hinting=hinting))
     except WorkerError:
         raise
     except Exception as bug:  # noqa: BLE001  (its text may hold an identifier, so Python shall not print it)
@@ -69,9 +75,13 @@ def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     return uvloop.new_event_loop
 
 
-async def _run(settings: Settings, make: Callable[[], Worker], *, hinting: bool) -> int:
+async def _run(
+    settings: Settings, make: Callable[[], Worker], load: Callable[[], Loaded] | None, *, hinting: bool
+) -> int:
     worker = make()
     _stop_on_signals(worker)
+    if load is not None and not has_terminal():
+        _reload_on_sighup(Reloader(worker, load))
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     watched = _is_watched()
@@ -121,7 +131,7 @@ def _write_line(line: str) -> None:
 
 
 def _stop_on_signals(worker: Worker) -> None:
-    """The first SIGINT, SIGTERM or SIGHUP drains, the second does not wait, the third leaves."""
+    """The first SIGINT, SIGTERM or (of a terminal that is gone) SIGHUP drains; the second does not wait, the third leaves."""
 
     def on_signal() -> None:
         if worker.stopping.hurried:
@@ -138,6 +148,11 @@ def _stop_on_signals(worker: Worker) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             loop.add_signal_handler(number, on_signal)
+
+
+def _reload_on_sighup(reloader: Reloader) -> None:
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
 
 
 def _tell(settings: Settings, summary: Summary) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from permutive_worker.cli.options import files_for, settings_from_options, settings_options
+from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
 from permutive_worker.cli.process import run_to_exit
 from permutive_worker.credentials import load_keyring
 from permutive_worker.worker import Worker
@@ -34,9 +34,15 @@ def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:
     A file that was begun goes on where it was, and one that was delivered is not sent again, unless you
     say --restart. A directory means its *.ndjson, *.jsonl and *.json, also gzipped. One line is one job.
     """
-    settings = settings_from_options(options, os.environ)
+    loaded = loaded_from_options(options, os.environ)
+    settings = loaded.settings
     keyring = load_keyring(os.environ)
     chosen = inputs or ("-",)
     if chosen == ("-",) and sys.stdin is not None and sys.stdin.isatty():
         click.echo("permutive-worker: reading jobs from this terminal; Ctrl-D ends them", err=True)
-    return run_to_exit(settings, keyring, lambda: Worker(settings, chosen, keyring=keyring, restart=restart))
+    return run_to_exit(
+        settings,
+        keyring,
+        lambda: Worker(settings, chosen, keyring=keyring, restart=restart),
+        load=lambda: loaded_from_options(options, os.environ),
+    )

@@ -66,6 +66,13 @@ class Places:
     def __repr__(self) -> str:
         return f"<Places {self.limit} of {self._most}>"
 
+    def set_most(self, max_in_flight: int) -> None:
+        """Obey another bound from now on; what is in flight beyond it lands before more is sent."""
+        self._borne = min(self._borne, max_in_flight) if self.troubled else max_in_flight
+        self._most = max_in_flight
+        self._turned = min(self._turned, max_in_flight)
+        self.limit = min(self.limit, max_in_flight)
+
     def answered(self) -> None:
         """An attempt had an answer, whatever it says."""
         self._late.had_not()

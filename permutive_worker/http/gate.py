@@ -50,6 +50,18 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}/{self.places.limit} {self.halts!r} {self.breaker!r}>"
 
+    def change(
+        self, limiter: Limiter | None, ceiling_per_second: float, max_in_flight: int, now: float
+    ) -> None:
+        """Obey other limits from now on; what was found out about the API stays.
+
+        `limiter` enforces the ceiling: None and infinity go together.
+        """
+        self.limiter = limiter
+        self.pace.set_ceiling(ceiling_per_second, now)
+        self.places.set_most(max_in_flight)
+        self.tell()
+
     def closed_seconds(self, now: float) -> float:
         """0.0 if an attempt may start but for its permit, else the seconds to wait; inf: until woken."""
         if self.breaker.is_open and (seconds := self.breaker.closed_seconds(now)):

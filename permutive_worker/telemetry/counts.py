@@ -87,12 +87,19 @@ class Counts:
         self.ambiguous = 0
         self.rate_limit_wait_seconds = 0.0
         self.dead_letter_write_errors = 0
+        self.reload_refused = False  # the last time the configuration was read again
         self.lost = 0  # of the returned lines, those that are in no file
         self.job_latency = Histogram(JOB_BUCKETS)
         self.event_loop_lag = Histogram(LAG_BUCKETS)
         self.last_delivery_at: datetime | None = None
         self.checkpoint_at: datetime | None = None
         self.last_success_at: datetime | None = None
+
+    def dead_letter_failed(self) -> None:
+        self.dead_letter_write_errors += 1
+
+    def lose(self, lines: int) -> None:
+        self.lost += lines
 
     @property
     def delivered(self) -> int:

@@ -63,14 +63,20 @@ def configure_logs(
             *(_console(colors=colors and lines.is_terminal) if console else _json()),
             _scrubbed(scrub),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[Routed()], level=max(_LEVELS[level], logging.WARNING), force=True)
+    logging.basicConfig(handlers=[Routed()], force=True)
+    set_log_level(level)
     logging.getLogger("aiormq").setLevel(
         logging.CRITICAL
     )  # each failed try, with a traceback; we tell a break once
+
+
+def set_log_level(level: LogLevel) -> None:
+    """Write from now on what is of this level or above; whoever holds a logger of before keeps its level."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+    logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING))
 
 
 def logger() -> FilteringBoundLogger:

@@ -226,7 +226,11 @@ def _health(counts: Counts) -> Iterable[Metric]:
             counts.dead_letter_write_errors,
         ),
         _histogram("event_loop_lag_seconds", "How late the event loop wakes.", {"": counts.event_loop_lag}),
-        _gauge("config_last_reload_successful", "0 after a configuration that was refused.", 1),
+        _gauge(
+            "config_last_reload_successful",
+            "0 after a configuration that was refused.",
+            not counts.reload_refused,
+        ),
         GaugeMetricFamily(
             LAST_SUCCESS,
             "When a finite run last ended with exit code 0, 0 if never.",

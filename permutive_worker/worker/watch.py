@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from permutive_worker.credentials import Keyring
@@ -45,6 +46,7 @@ class Watch:
         self._looked_at = clock.monotonic()
         self._read_cpu_seconds = cpu_seconds
         self._cpu_seconds = cpu_seconds()
+        self._asked = asyncio.Event()  # to look at the key files
 
     @property
     def works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -64,9 +66,16 @@ class Watch:
         self._looked_at, self._cpu_seconds = now, cpu_seconds
         return busy_seconds / seconds if seconds > 0 else 0.0
 
+    def look_at_keys(self) -> None:
+        """Look at the key files now, and not only when it is time to."""
+        self._asked.set()
+
     async def _watch_keys(self) -> None:
         while True:
-            await asyncio.sleep(KEY_LOOK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KEY_LOOK_SECONDS):
+                    await self._asked.wait()
+            self._asked.clear()
             if await asyncio.to_thread(self._keyring.refresh):
                 logger().info("credentials.reloaded")
                 for lane in self._lanes.values():

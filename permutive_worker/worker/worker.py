@@ -34,13 +34,14 @@ from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, Sy
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.metrics_file import metrics_file
-from permutive_worker.telemetry.progress import estimate_total, progress, summary
+from permutive_worker.telemetry.progress import progress, summary
 from permutive_worker.telemetry.status import Status
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
-from permutive_worker.worker.inputs import open_source, remembered_by
+from permutive_worker.worker.inputs import open_source, remembered_by, total_lines
 from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
 from permutive_worker.worker.limiters import open_gates
 from permutive_worker.worker.outputs import file_writers
+from permutive_worker.worker.reload import Taken, change_limits, take_over
 from permutive_worker.worker.watch import Watch
 
 
@@ -100,6 +101,8 @@ class Worker:
         self._wire = wire
         self._wire_choice: WireChoice | None = None
         self._gates = gates or {}
+        self._own_gates: dict[str, Gate] = {}
+        self._watch: Watch | None = None
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -123,6 +126,23 @@ class Worker:
     def hurry(self) -> None:
         """Stop without waiting for what is in flight."""
         self.stopping.hurry()
+
+    def reload(self, settings: Settings) -> Taken:
+        """Take what of `settings` a running worker can, and look at the key files. Gates that were given stay.
+
+        Raises:
+            ConfigurationError: what can change does not go with what cannot; nothing was changed.
+        """
+        taken = take_over(self.settings, settings)
+        change_limits(self._own_gates.values(), self.settings, taken.settings, self._clock.monotonic())
+        self.settings = taken.settings
+        if self._pipeline is not None:
+            self._pipeline.raise_max_in_flight(settings.delivery.max_in_flight)
+        for lane in self._lanes.values():
+            lane.wake()
+        if self._watch is not None:
+            self._watch.look_at_keys()
+        return taken
 
     async def run(self) -> Summary:
         """Deliver everything, or stop early and say so in the summary's exit code.
@@ -173,6 +193,8 @@ class Worker:
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
         gates = await open_gates(stack, settings, credentials, self._gates, self._clock.monotonic)
+        self._own_gates = {name: gate for name, gate in gates.items() if name not in self._gates}
+        change_limits(self._own_gates.values(), settings, self.settings, self._clock.monotonic())
         wires = await self._wires(stack, credentials)
         self._settler = Settler(
             self._source,
@@ -208,17 +230,17 @@ class Worker:
             self._settler,
             self.stopping,
             self.counts,
-            max_in_flight=settings.delivery.max_in_flight,
+            max_in_flight=self.settings.delivery.max_in_flight,
             drain_seconds=settings.delivery.drain_seconds,
         )
         expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
         queue = self._source.queue
         standstills = Standstills(queue, self._settler.put) if queue is not None else None
         cpu_seconds = time.thread_time if isinstance(self._clock, SystemClock) else float
-        watch = Watch(
+        self._watch = Watch(
             self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock, cpu_seconds
         )
-        await self._start_watching(stack, watch)
+        await self._start_watching(stack, self._watch)
         return self._pipeline
 
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
@@ -288,16 +310,10 @@ class Worker:
             run_id=self.run_id,
             scrub=self.keyring.scrub,
             clock=self._clock,
-            on_dead_letter_error=self._dead_letter_failed,
-            on_lost=self._lost,
+            on_dead_letter_error=self.counts.dead_letter_failed,
+            on_lost=self.counts.lose,
             given_up=lambda: self.stopping.given_up,
         )
-
-    def _dead_letter_failed(self) -> None:
-        self.counts.dead_letter_write_errors += 1
-
-    def _lost(self, lines: int) -> None:
-        self.counts.lost += lines
 
     async def _start_watching(self, stack: AsyncExitStack, watch: Watch) -> None:
         works = watch.works
@@ -336,13 +352,7 @@ class Worker:
         if self._total is not None:
             return self._total
         ended = self._intake is not None and self._intake.ended and not self._intake.cut_short
-        read, total = self._source.bytes_read(), self._source.bytes_total()
-        if self._remembered is None:
-            return estimate_total(self.counts, read, total, ended=ended)
-        before = self._remembered.before_bytes  # lines of earlier runs are in no count
-        left = total - before if total is not None else None
-        again = self._remembered.again
-        return estimate_total(self.counts, read - before, left, ended=ended, again=again)
+        return total_lines(self._source, self.counts, ended=ended)
 
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""

@@ -72,6 +72,7 @@ def test_defaults_are_the_documented_ones():
         "http.timeout_seconds": 10,
         "http.base_url": "https://api.permutive.app",
         "http.allow_http": False,
+        "http.ca_file": None,
         "http.wire": "auto",
         "input.type": None,
         "input.workspace": None,
