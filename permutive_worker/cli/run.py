@@ -2,13 +2,16 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
+import msgspec
 
 from permutive_worker.cli.options import settings_from_options, settings_options
-from permutive_worker.cli.process import run_to_exit
-from permutive_worker.credentials import load_keyring
+from permutive_worker.cli.process import Run, is_terminal, run_to_exit
+from permutive_worker.config import Settings
+from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.worker import Worker
 
 _EPILOG: Final = """\b
@@ -39,4 +42,17 @@ def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:
     chosen = inputs or ("-",)
     if chosen == ("-",) and sys.stdin is not None and sys.stdin.isatty():
         click.echo("permutive-worker: reading jobs from this terminal; Ctrl-D ends them", err=True)
+    if settings.input.processes > 1:
+        return run_to_exit(settings, keyring, lambda: _fleet(settings, chosen, keyring, restart=restart))
     return run_to_exit(settings, keyring, lambda: Worker(settings, chosen, keyring=keyring, restart=restart))
+
+
+def _fleet(settings: Settings, inputs: Sequence[str], keyring: Keyring, *, restart: bool) -> Run:
+    from permutive_worker.processes.fleet import Fleet
+    from permutive_worker.processes.member import worker_command
+
+    if settings.log.format == "auto":  # the processes log into a pipe, and what is at its end only we see
+        known = "console" if is_terminal(sys.stderr) else "json"
+        settings = msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, format=known))
+    command = worker_command("permutive_worker.cli.child")
+    return Fleet(settings, inputs, keyring=keyring, command=command, restart=restart)

@@ -39,6 +39,7 @@ def configure_logs(
     scrub: Scrub,
     *,
     colors: bool = True,
+    process: int | None = None,
 ) -> None:
     """Configure structlog and the standard library's logging for this process.
 
@@ -50,6 +51,7 @@ def configure_logs(
             reads holds the caller up.
         scrub: takes every known key out of a finished line. Asked for each line: keys change.
         colors: False where NO_COLOR is set; there are none anyway unless the stream is a terminal.
+        process: told in each line, where one run has several.
     """
     lines = Lines(stream)
     console = format == "console" or (format == "auto" and lines.is_terminal)
@@ -57,6 +59,7 @@ def configure_logs(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if process is None else [_numbered(process)]),
             *(_console(colors=colors and lines.is_terminal) if console else _json()),
             _scrubbed(scrub),
         ],
@@ -139,6 +142,14 @@ def _asyncio_text(record: logging.LogRecord) -> str:
         )
     first_line = str(record.msg).partition("\n")[0]
     return first_line.partition("(")[0].partition("<")[0].rstrip()
+
+
+def _numbered(process: int) -> Processor:
+    def processor(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["process"] = process
+        return event
+
+    return processor
 
 
 def _scrubbed(scrub: Scrub) -> Processor:

@@ -29,23 +29,34 @@ def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStor
     """
     if any(map(is_url, inputs)):
         return _queue(settings, inputs)
-    shard = _shard(settings)
-    max_line_bytes, output = settings.input.max_line_bytes, settings.output
-    own = own_files(inputs, output.dead_letters, output.results, output.summary)
+    max_line_bytes = settings.input.max_line_bytes
     if list(inputs) == ["-"]:
+        shard = _shard(settings)
+        _own_files(settings, inputs)
         if settings.input.follow:
             raise UsageError("--follow is for files; a pipe is read to its end anyway: name a file")
         if shard is not None:
             raise UsageError("--shard is for files; a pipe has no shares: name files")
         return StdinSource(max_line_bytes)
-    paths = expand_inputs(inputs, own)
-    paths = [path for path in paths if not is_checkpoint(path)]
-    if not paths:
-        raise UsageError(f"{' '.join(inputs)}: only checkpoints are there, name an input")
-    paths = _share(paths, shard)
+    paths = input_files(settings, inputs)
     if settings.input.follow:
         return FollowSource(paths, max_line_bytes, store)
     return FileSource(paths, max_line_bytes, store)
+
+
+def input_files(settings: Settings, inputs: Sequence[str]) -> list[Path]:
+    """Return the files that files, globs and directories mean, of them this machine's share. Raises as `open_source`."""
+    shard = _shard(settings)
+    paths = expand_inputs(inputs, _own_files(settings, inputs))
+    paths = [path for path in paths if not is_checkpoint(path)]
+    if not paths:
+        raise UsageError(f"{' '.join(inputs)}: only checkpoints are there, name an input")
+    return _share(paths, shard)
+
+
+def _own_files(settings: Settings, inputs: Sequence[str]) -> list[Path]:
+    output = settings.output
+    return own_files(inputs, output.dead_letters, output.results, output.summary)
 
 
 def remembered_by(source: Source) -> Remembered | None:
