@@ -73,11 +73,13 @@ class Tether:
 
     async def obey(self) -> None:
         """Do what the first process says until cancelled, or until it is gone."""
-        loop = asyncio.get_running_loop()
+        loop, data = asyncio.get_running_loop(), b""
         with suppress(ConnectionResetError):
-            while data := await loop.sock_recv(self._sock, _READ_BYTES):
-                for message in self._frames.feed(data):
+            while True:
+                for message in self._frames.feed(data):  # at first what came together with the order
                     self._do(message)
+                if not (data := await loop.sock_recv(self._sock, _READ_BYTES)):
+                    break
         self._leave_alone()
 
     def _do(self, command: Command) -> None:
