@@ -10,17 +10,20 @@ import os
 import signal
 import socket
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from permutive_worker.cli.process import GC_THRESHOLDS, loop_factory, sentence_of
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.errors import WorkerError
+from permutive_worker.ports import SystemClock
 from permutive_worker.processes.messages import Farewell, Order
 from permutive_worker.processes.tether import Tether
 from permutive_worker.sources.files import FileSource
 from permutive_worker.telemetry.logs import configure_logs, logger
 from permutive_worker.worker import Worker
 from permutive_worker.worker.checkpoints import checkpoint_store
+from permutive_worker.worker.limiters import open_gates
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,19 +58,17 @@ async def _deliver(order: Order, keyring: Keyring, tether: Tether) -> Farewell:
     settings = order.settings
     paths = [Path(os.fsdecode(path)) for path in order.paths]
     source = FileSource(paths, settings.input.max_line_bytes, checkpoint_store(settings, keyring))
-    worker = Worker(settings, source=source, keyring=keyring, run_id=order.run_id)
-    if source.remembered is not None:
-        source.remembered.before_write = tether.report
-    tether.tie(worker)
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    tied = [asyncio.create_task(work) for work in (tether.obey(), tether.report_often())]
-    try:
+    async with AsyncExitStack() as stack:
+        gates = await open_gates(stack, settings, list(keyring), {}, SystemClock().monotonic)
+        worker = Worker(settings, source=source, keyring=keyring, gates=gates, run_id=order.run_id)
+        if source.remembered is not None:
+            source.remembered.before_write = tether.report
+        tether.tie(worker, gates)
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        for work in (tether.obey(), tether.report_often()):
+            stack.callback(asyncio.create_task(work).cancel)
         summary = await worker.run()
-    finally:
-        for task in tied:
-            task.cancel()
-        await asyncio.wait(tied)
     return Farewell(
         summary.exit_code,
         [(getattr(error, "exit_code", 1), sentence_of(error)) for error in worker.errors()],

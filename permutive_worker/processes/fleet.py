@@ -20,7 +20,7 @@ from permutive_worker.ports import OutcomeWriter, SystemClock
 from permutive_worker.processes.dealing import Deal, deal_files, settings_of_share
 from permutive_worker.processes.member import Member
 from permutive_worker.processes.merging import add, merged_status
-from permutive_worker.processes.messages import Command, Farewell, Order
+from permutive_worker.processes.messages import Command, Farewell, Order, Pause
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
 from permutive_worker.telemetry.metrics import build_registry
@@ -112,6 +112,7 @@ class Fleet:
                 Counts("file", KINDS),
                 self.stopping,
                 self._look_at_guard,
+                self._pause_others,
             )
             for number, share in enumerate(self._deal.shares, 1)
         ]
@@ -140,6 +141,11 @@ class Fleet:
     def _tell_all(self) -> None:
         for member in self._members:
             member.tell(Command(self.stopping.why or "stop", self.stopping.hurried))
+
+    def _pause_others(self, paused: Member, pause: Pause) -> None:
+        for member in self._members:
+            if member is not paused:
+                member.tell(pause)
 
     def _look_at_guard(self) -> None:
         """After each report: dead letters are counted over all processes."""
@@ -223,8 +229,7 @@ class Fleet:
         """A run of which nothing began ends as that of one process does: by the error that forbade it."""
         if self.counts.read or not (refused := [one for one in self._farewells() if one.refused]):
             return
-        first = min(_as_errors(refused[0]), key=lambda error: error.exit_code)
-        raise first
+        raise _as_errors(refused[0])[0]
 
 
 def _as_errors(farewell: Farewell) -> list[WorkerError]:

@@ -18,7 +18,7 @@ from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.errors import WorkerError
 from permutive_worker.processes.merging import add, give_back_pending
-from permutive_worker.processes.messages import Command, Farewell, Frames, Order, Report, frame
+from permutive_worker.processes.messages import Command, Farewell, Frames, Order, Pause, Report, frame
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import Lines, logger
 
@@ -48,6 +48,7 @@ class Member:
         past: Counts,
         stop: Stop,
         on_report: Callable[[], None],
+        on_pause: "Callable[[Member, Pause], None]",
     ) -> None:
         """`command` runs a worker, given the number of the descriptor to talk by; `past` is empty."""
         self.report: Report | None = None
@@ -61,6 +62,7 @@ class Member:
         self._command = command
         self._stop = stop
         self._on_report = on_report
+        self._on_pause = on_pause
         self._sock: socket.socket | None = None
         self._lines = Lines(None)
 
@@ -94,11 +96,11 @@ class Member:
     def _is_stopping(self) -> bool:
         return self._stop.requested
 
-    def tell(self, command: Command) -> None:
-        """Pass a command on. The few bytes of all commands fit into any socket."""
+    def tell(self, message: Command | Pause) -> None:
+        """Pass it on. The few bytes of all that is ever told fit into any socket."""
         if self._sock is not None:
             with suppress(OSError):  # it died, which its stream will say
-                self._sock.send(frame(command))
+                self._sock.send(frame(message))
 
     def _bury(self) -> bool:
         """Keep what a process told that died; return whether it had done anything."""
@@ -149,13 +151,16 @@ class Member:
         return code
 
     async def _listen(self, ours: socket.socket) -> None:
-        frames, loop = Frames(Report, Farewell), asyncio.get_running_loop()
+        frames, loop = Frames(Report, Pause, Farewell), asyncio.get_running_loop()
         while data := await loop.sock_recv(ours, _READ_BYTES):
             for message in frames.feed(data):
-                if isinstance(message, Report):
-                    self._note(message)
-                else:
-                    self.farewell = message
+                match message:
+                    case Report():
+                        self._note(message)
+                    case Pause():
+                        self._on_pause(self, message)
+                    case _:
+                        self.farewell = message
             self._on_report()
 
     def _note(self, report: Report) -> None:

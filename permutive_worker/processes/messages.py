@@ -1,11 +1,13 @@
 """What the first process and its workers tell each other, in frames over a socket pair.
 
-first → worker    Order once, then Command as often as it likes; the end of the stream is the end of the first
-worker → first    Report often, Farewell once; without a farewell the process died
+first → worker    Order once, then Command and Pause; the end of the stream is the end of the first process
+worker → first    Report often, Pause, and Farewell once; without a farewell the process died
 """
 
 import struct
 from collections.abc import Iterator
+from functools import reduce
+from operator import or_
 from typing import Any, Final, Literal
 
 import msgspec
@@ -40,6 +42,16 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     status: Status
 
 
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """The API asked one worker to wait, which holds for all of them.
+
+    `until` is in monotonic seconds, which all processes of a machine count alike.
+    """
+
+    workspace: str
+    until: float
+
+
 class Farewell(msgspec.Struct, frozen=True, tag=True):
     """How a worker ended.
 
@@ -58,7 +70,7 @@ class Farewell(msgspec.Struct, frozen=True, tag=True):
     tripped: str | None = None
 
 
-def frame(message: Order | Command | Report | Farewell) -> bytes:
+def frame(message: Order | Command | Pause | Report | Farewell) -> bytes:
     """Return a message as it is sent."""
     data = msgspec.msgpack.encode(message, enc_hook=slots)
     return _HEAD.pack(len(data)) + data
@@ -68,7 +80,7 @@ class Frames:
     """Cuts a stream of bytes into its messages."""
 
     def __init__(self, *types: type) -> None:
-        union: Any = types[0] if len(types) == 1 else types[0] | types[1]
+        union: Any = reduce(or_, types)
         self._decoder = msgspec.msgpack.Decoder(union)
         self._rest = b""
 

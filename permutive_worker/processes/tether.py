@@ -2,6 +2,7 @@
 
 before a checkpoint is written     a report: what a checkpoint calls done is in the first one's counts,
                                    whatever becomes of this process then
+the API asks to wait               a pause: it is the workspace's, so the others keep it too
 four times a second                a report: what has no checkpoint moves too
 the stream ends                    the first process is gone: drain and leave, nobody would start us again
 """
@@ -9,21 +10,26 @@ the stream ends                    the first process is gone: drain and leave, n
 import asyncio
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from permutive_worker.control.exit_code import STOPPED_EARLY
+from permutive_worker.http.gate import Gate
 from permutive_worker.processes.messages import (
     Command,
     Farewell,
     Frames,
     Order,
+    Pause,
     Report,
     frame,
 )
 from permutive_worker.worker import Worker
 
 REPORT_SECONDS: Final = 0.25
+SAME_PAUSE_SECONDS: Final = 0.05  # pauses that end so close to each other are one: nobody tells the rest
 LEAVE_SECONDS: Final = 5.0  # beyond `drain_seconds`: a thread may hang in a write that nobody reads
 _READ_BYTES: Final = 65536
 
@@ -33,9 +39,11 @@ class Tether:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._frames = Frames(Order, Command)
+        self._frames = Frames(Order, Command, Pause)
         self._unsent = b""  # of a frame that was begun
         self._worker: Worker | None = None
+        self._gates: Mapping[str, Gate] = {}
+        self._paused_until: dict[str, float] = {}  # what was told or heard of each workspace
 
     def wait_for_order(self) -> Order | None:
         """Block until it is there; None if the first process is gone."""
@@ -46,9 +54,17 @@ class Tether:
                 return order
         return None
 
-    def tie(self, worker: Worker) -> None:
-        """Report of this worker from now on."""
-        self._worker = worker
+    def tie(self, worker: Worker, gates: Mapping[str, Gate]) -> None:
+        """Report of this worker from now on, and share the pauses of its gates, by workspace."""
+        self._worker, self._gates = worker, gates
+        for workspace, gate in gates.items():
+            if gate.on_pause is None:  # else a shared limit tells of it
+                gate.on_pause = partial(self._tell_pause, workspace)
+
+    def _tell_pause(self, workspace: str, until: float) -> None:
+        if until > self._paused_until.get(workspace, 0.0) + SAME_PAUSE_SECONDS:
+            self._paused_until[workspace] = until
+            self._send(frame(Pause(workspace, until)))
 
     def report(self) -> None:
         """Send this moment, unless the first process is so late that an earlier one is not gone yet."""
@@ -82,13 +98,15 @@ class Tether:
                     break
         self._leave_alone()
 
-    def _do(self, command: Command) -> None:
-        if self._worker is None:
-            return
-        if command.hurry:
-            self._worker.hurry()
-        else:
-            self._worker.stopping.request(command.why)
+    def _do(self, message: Command | Pause) -> None:
+        match message:
+            case Pause(workspace, until):
+                self._paused_until[workspace] = max(until, self._paused_until.get(workspace, 0.0))
+                self._gates[workspace].pause(until)
+            case Command(hurry=True) if self._worker is not None:
+                self._worker.hurry()
+            case Command(why) if self._worker is not None:
+                self._worker.stopping.request(why)
 
     def _leave_alone(self) -> None:
         worker = self._worker

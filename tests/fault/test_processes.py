@@ -182,6 +182,20 @@ def max_in_a_second(arrivals):
     return most
 
 
+async def test_a_pause_the_api_asked_one_for_is_kept_by_all(tmp_path, begin):
+    pause = 2
+    write_files(tmp_path, 4, 200)
+    async with Sandbox(SandboxOptions(rate_limit_per_second=100, retry_after_seconds=pause)) as strict:
+        run = await begin(strict, "--rate", 300, "--max-in-flight", 8, processes=4)
+        ended = await run.end()
+        arrivals = strict.imitation.ledger.arrivals()
+
+    first_refusal = next(at for at, status in arrivals if status == 429)
+    meanwhile = [at for at, _ in arrivals if first_refusal + 0.25 < at < first_refusal + pause - 0.1]
+    assert ended.code == 0, ended.text
+    assert meanwhile == []
+
+
 async def scrape(session):
     async with session.get("/metrics") as answer:
         families = list(text_string_to_metric_families(await answer.text()))

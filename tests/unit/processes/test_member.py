@@ -14,7 +14,7 @@ from permutive_worker.telemetry.counts import Counts
 IMPORTS = """
 import os, socket, sys
 from datetime import UTC, datetime
-from permutive_worker.processes.messages import Farewell, Report, frame
+from permutive_worker.processes.messages import Farewell, Pause, Report, frame
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.status import Status
 sock = socket.socket(fileno=int(sys.argv[-1]))
@@ -32,10 +32,10 @@ def at_once(monkeypatch):
     monkeypatch.setattr(member_module, "BACKOFF_SECONDS", 0.001)
 
 
-def member(program):
+def member(program, paused=lambda *_: None):
     order = Order(1, "run", Settings(), [b"jobs.ndjson"])
     command = [sys.executable, "-c", IMPORTS + program]
-    return Member(order, 10, command, Counts("file", ["identify"]), Stop(), lambda: None)
+    return Member(order, 10, command, Counts("file", ["identify"]), Stop(), lambda: None, paused)
 
 
 async def test_one_that_dies_at_once_again_and_again_stops_the_run_with_its_code():
@@ -89,3 +89,16 @@ sock.sendall(frame(Farewell(0)))
     await chatty.run()
 
     assert capsys.readouterr().err == "half a line\nanother\nlast\n"
+
+
+async def test_a_pause_is_told_to_who_passes_it_on():
+    heard = []
+    paused = member(
+        """
+sock.sendall(frame(Pause("news", 12.5)) + frame(Farewell(0)))
+""",
+        lambda who, pause: heard.append((who, pause.workspace, pause.until)),
+    )
+    await paused.run()
+
+    assert heard == [(paused, "news", 12.5)]
