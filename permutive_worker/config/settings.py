@@ -37,6 +37,7 @@ SecondsFromZero = Annotated[float, Meta(ge=0, le=_LONG_SECONDS)]
 Factor = Annotated[float, Meta(gt=0, le=1e6)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
+Processes = Annotated[int, Meta(ge=1, le=256)]  # more than the cores of a machine help nobody
 CountFromZero = Annotated[int, Meta(ge=0)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -141,6 +142,10 @@ class Input(msgspec.Struct, frozen=True):
             "--shard K/N",
         ),
     ] = None
+    processes: Annotated[
+        Processes,
+        setting("Processes that share the files of `run`, for more than one core.", "--processes N"),
+    ] = 1
     create: Annotated[
         bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
     ] = False

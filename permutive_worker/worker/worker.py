@@ -63,6 +63,7 @@ class Worker:
         total: int | None = None,
         restart: bool = False,
         clock: Clock | None = None,
+        run_id: str | None = None,
     ) -> None:
         """Prepare a run; nothing is opened yet.
 
@@ -79,6 +80,7 @@ class Worker:
             total: how many lines there are, if that is known.
             restart: forget what is known of the inputs, and send them from their first lines.
             clock: for tests.
+            run_id: of a run that has several workers.
 
         Raises:
             UsageError, ConfigurationError: one sentence that says what to do.
@@ -86,7 +88,7 @@ class Worker:
         self.settings = settings
         self.keyring = keyring or load_keyring(os.environ)
         self._default_key = self.keyring.default(settings.input.workspace)
-        self.run_id = uuid.uuid4().hex[:12]
+        self.run_id = run_id or uuid.uuid4().hex[:12]
         self.stopping = Stop()
         self._clock = clock or SystemClock()
         store = checkpoint_store(settings, self.keyring, restart=restart)

@@ -73,7 +73,7 @@ async def test_a_partition_moves_when_what_is_in_hand_of_it_is_done(broker, open
     other = await opened()
     taking = asyncio.create_task(other.receive(10_000))
 
-    await until(lambda: source._broker._drains.is_set())
+    await until(source._broker._drains.is_set)
     assert not partitions_of(other)
     settle(source, received)
 

@@ -77,6 +77,7 @@ def test_defaults_are_the_documented_ones():
         "input.type": None,
         "input.workspace": None,
         "input.shard": None,
+        "input.processes": 1,
         "input.create": False,
         "input.max_line_bytes": 1_048_576,
         "input.follow": False,

@@ -50,6 +50,7 @@ def test_every_row_of_the_table_has_its_flag():
         "--follow": "input.follow",
         "--state-dir": "state.dir",
         "--shard": "input.shard",
+        "--processes": "input.processes",
         "--create": "input.create",
         "--results": "output.results",
         "--dead-letters": "output.dead_letters",
