@@ -134,8 +134,8 @@ function showChart({ throughput, now }) {
   put("most", `${rate(most)} a second`);
   put("first", time(Date.parse(throughput.until) - length * 1000, now));
   put("last", time(throughput.until, now));
-  const also = failing ? ` Dashed: dead letters, ${rate(dead.at(-1))} a second now.` : "";
-  put("chart-told", `The last ${span(length)}: now ${rate(delivered.at(-1))} a second, at most ${rate(Math.max(...delivered))}.${also}`);
+  const also = failing ? ` Dashed: dead letters, lately ${rate(dead.at(-1))} a second.` : "";
+  put("chart-told", `The last ${span(length)}: lately ${rate(delivered.at(-1))} a second, at most ${rate(Math.max(...delivered))}.${also}`);
 }
 
 function showLanes({ lanes, now, held, state }) {
