@@ -27,7 +27,7 @@ class Door:
     """
 
     def __init__(self, host: str) -> None:
-        self._local_only = is_local(host)
+        self._is_loopback = is_loopback(host)
         self._spent = 0
 
     def reset(self) -> None:
@@ -43,7 +43,7 @@ class Door:
 
     async def enter(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The middleware."""
-        if self._local_only and not is_local(request.host.rpartition("@")[2]):
+        if self._is_loopback and not is_unmistakable(request.host):
             raise web.HTTPForbidden(text="ask for it by its address, or as localhost\n")
         cost = _DEAR.get(request.path, 1)
         self._spent += cost
@@ -54,13 +54,21 @@ class Door:
         return await handler(request)
 
 
-def is_local(host: str) -> bool:
-    """Whether a host, with or without a port, can only mean this machine or an address."""
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on this host."""
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def is_unmistakable(host: str) -> bool:
+    """Whether a Host, with or without a port, is an address or localhost, which no DNS server can redirect."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    if name.lower().rstrip(".") == "localhost" or name.lower().endswith(".localhost"):
-        return True
+    name = name.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost") or _address(name) is not None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
