@@ -64,8 +64,15 @@ class Tab:
         except TimeoutError:
             raise AssertionError(f"never: {expression}\n{await self.text()}") from None
 
+    async def until_open(self, url: str, seconds: float = START_SECONDS) -> None:
+        """Open a page, whose server may not listen yet."""
+        async with asyncio.timeout(seconds):
+            while "errorText" in await self.call("Page.navigate", url=url):
+                await asyncio.sleep(0.1)
+        self.complaints.clear()
+
     async def text(self) -> str:
-        return await self.run("document.body.innerText")
+        return await self.run("document.body?.innerText ?? ''")
 
     async def screen(self, width: int, height: int = 800, *, dark: bool = False) -> None:
         await self.call(
@@ -85,7 +92,7 @@ class Tab:
 
     def hear(self, method: str, told: dict[str, Any]) -> None:
         match method:
-            case "Network.requestWillBeSent":
+            case "Network.requestWillBeSent" if told["request"]["url"].startswith(("http", "ws")):
                 self.requested.append(told["request"]["url"])
             case "Runtime.exceptionThrown":
                 self.complaints.append(str(told["exceptionDetails"]))
@@ -158,8 +165,10 @@ async def chromium(folder: Path) -> AsyncIterator[Browser]:
         ):
             browser = Browser(socket)
             listening = asyncio.create_task(browser.listen())
-            yield browser
-            listening.cancel()
+            try:
+                yield browser
+            finally:
+                listening.cancel()
     finally:
         with suppress(ProcessLookupError):
             process.terminate()

@@ -37,7 +37,14 @@ def test_any_text_is_judged(host):
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("10.0.0.7", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.7", False),
+    ],
 )
 def test_what_only_this_machine_can_reach(host, expected):
     assert is_loopback(host) is expected
