@@ -76,7 +76,7 @@ class History:
 
     def _begin_steps(self, step: int, counts: Counts) -> None:
         if self._step is None:
-            self._step = step - 1
+            self._step, self._seen = step - 1, (counts.delivered, counts.dead)
         for _ in range(min(step - self._step, STEPS + 1)):
             self._delivered.append(0)
             self._dead.append(0)

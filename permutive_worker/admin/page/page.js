@@ -14,14 +14,8 @@ const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", h
 const rate = (number) => (number > 0 && number < 10 ? fine : whole).format(number);
 const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 
-function put(id, text) {
-  const target = element(id);
-  if (target.textContent !== text) target.textContent = text;
-}
-
-function show(id, visible) {
-  element(id).hidden = !visible;
-}
+const put = (id, text) => { if (element(id).textContent !== text) element(id).textContent = text; };
+const show = (id, visible) => { element(id).hidden = !visible; };
 
 // A length of time as a person says it.
 function span(length) {
@@ -36,7 +30,7 @@ function span(length) {
   return `${total} s`;
 }
 
-// Of another day with its date; a moment may be a text or a number of milliseconds.
+// With its date if it is of another day; a moment may be a text or a number of milliseconds.
 const time = (at, now) => (Math.abs(new Date(at) - new Date(now)) > 64800000 ? day : clock).format(new Date(at));
 
 // Rows of texts, or of [text, class]; the first of each is its heading. Rebuilt only when they differ.
@@ -63,9 +57,9 @@ let candidate = ""; // a sentence is shown when it stands for two looks, or chan
 
 function say(mood, text, when = "", advice = "") {
   const now = element("now");
-  const steady = text === candidate || mood !== now.dataset.mood || mood !== "good";
+  const unsteady = text !== candidate && mood === "good" && mood === now.dataset.mood;
   candidate = text;
-  if (!steady) return;
+  if (unsteady) return;
   now.dataset.mood = mood;
   put("mark", MARKS[mood]);
   put("sentence", text);
@@ -76,12 +70,11 @@ function say(mood, text, when = "", advice = "") {
 
 function showSentence(told, now) {
   const { sentence } = told;
-  let when = "";
-  if (sentence.until) when = `for another ${span(seconds(now, sentence.until))}`;
-  else if (sentence.since) when = `since ${time(sentence.since, now)}`;
+  const since = sentence.since ? `since ${time(sentence.since, now)}` : "";
+  const when = sentence.until ? `for another ${span(seconds(now, sentence.until))}` : since;
   say(sentence.mood, sentence.text, when, sentence.advice ?? "");
-  const done = told.share === null ? "" : `${percent(told.share)} · `;
-  document.title = `${sentence.mood === "good" ? "" : `${MARKS[sentence.mood]} `}${done}permutive-worker`;
+  const mark = sentence.mood === "good" ? "" : `${MARKS[sentence.mood]} `;
+  document.title = `${mark}${told.share === null ? "" : `${percent(told.share)} · `}permutive-worker`;
 }
 
 // Rounded down: 100 % is said when all is done, not before.
@@ -94,7 +87,8 @@ function showDone(told) {
     element("bar").value = share;
     const moving = told.state === "running" && told.sentence.mood !== "bad";
     const left = moving && eta ? ` · ${span(eta)} left, until ${time(Date.parse(told.now) + eta * 1000, told.now)}` : "";
-    put("far-told", `${percent(share)} of ${whole.format(progress.total)} lines${left}`);
+    const about = conservation.read < progress.total ? "about " : ""; // until it was read to its end
+    put("far-told", `${percent(share)} of ${about}${whole.format(progress.total)} lines${left}`);
   }
   put("delivered", whole.format(conservation.delivered));
   put("speed", told.state === "ended" ? "–" : rate(told.jobs_per_second));
@@ -107,7 +101,8 @@ function showDone(told) {
 
 function path(numbers, most) {
   const step = 180 / Math.max(1, numbers.length - 1);
-  return numbers.map((number, at) => `${at ? "L" : "M"}${(at * step).toFixed(2)} ${(100 - (100 * number) / most).toFixed(2)}`).join("");
+  const points = numbers.map((number, at) => `${(at * step).toFixed(2)} ${(100 - (100 * number) / most).toFixed(2)}`);
+  return `M${points.join("L")}`;
 }
 
 // The least round number that is not below.
@@ -120,6 +115,7 @@ function showChart({ throughput, now }) {
   const perSecond = (counts) => counts.map((count) => count / throughput.step_seconds);
   const delivered = perSecond(throughput.delivered);
   if (delivered.length < 2) {
+    for (const id of ["line", "area", "failed"]) element(id).setAttribute("d", "");
     put("chart-told", "The chart begins after ten seconds.");
     return;
   }
@@ -138,15 +134,18 @@ function showChart({ throughput, now }) {
   put("chart-told", `The last ${span(length)}: lately ${rate(delivered.at(-1))} a second, at most ${rate(Math.max(...delivered))}.${also}`);
 }
 
-function showLanes({ lanes, now, held, state }) {
+function showLanes({ lanes: all, now, held, state }) {
+  const worry = (lane) => (lane.halts.length || lane.breaker !== "closed" ? 0 : lane.paused_until ? 1 : 2);
+  const lanes = [...all].sort((one, other) => worry(one) - worry(other)); // on a phone the first are in sight
   const several = lanes.length > 1;
+  element("limits").className = several ? "several" : "";
   fill(element("lanes").tHead, several ? [["Workspace", ...lanes.map((lane) => lane.workspace)]] : []);
   const allowed = (lane) => (lane.rate_effective ? `${rate(lane.rate_effective)} a second` : "no limit");
   const ceiling = (lane) => (lane.rate_ceiling ? `${rate(lane.rate_ceiling)} a second` : "none was set");
   const key = (lane) => {
     if (!lane.halts.length) return "not refused";
     const { status, since } = lane.halts[0];
-    return [`▲ ${status === 401 || status === 403 ? "" : "path "}refused (${status}) since ${time(since, now)}`, "bad"];
+    return [`▲ ${[401, 403].includes(status) ? "" : "path "}refused (${status}) since ${time(since, now)}`, "bad"];
   };
   const pause = (lane) => (lane.paused_until && state !== "ended"
     ? `${lane.pause_reason === "halt" ? "next probe in" : "for another"} ${span(seconds(now, lane.paused_until))}` : "none");
@@ -185,7 +184,7 @@ function showLetters({ counts, last_dead_letters: letters, now }) {
   show("reasons", reasons.length > 0);
   show("letters", letters.length > 0);
   fill(element("reasons").tBodies[0], reasons.map(([reason, number]) => [reason, whole.format(number)]));
-  fill(element("letters").tBodies[0], letters.toReversed().map(({ at, reason, status, code, position }) => [
+  fill(element("letters").tBodies[0], [...letters].reverse().map(({ at, reason, status, code, position }) => [
     time(at, now), reason, status === null ? "none" : `${status}${code === null ? "" : ` · ${code}`}`, position,
   ]), false);
 }
@@ -200,7 +199,7 @@ function showLaw({ conservation: law }) {
 }
 
 let last = null; // the latest document
-let silence = 0; // the timer that notices a stream which says nothing
+let silence; // a timer
 
 function render(told) {
   last = told;

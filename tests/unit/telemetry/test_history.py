@@ -19,6 +19,7 @@ class Run:
         self.history = History()
         self.at = NOON
         self.elapsed_seconds = 0.0
+        self.second(seconds=0.0)
 
     def second(self, delivered=0, dead=0, answers=(), seconds=1.0):
         self.counts.kinds["identify"].delivered += delivered
