@@ -16,6 +16,7 @@ from permutive_worker.errors import OutputError
 from permutive_worker.model import End, Entry, Reason, Settlement
 from permutive_worker.ports import Clock, OutcomeWriter, Source
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.letters import LastLetters
 from permutive_worker.telemetry.logs import logger
 
 GATHER_SECONDS: Final = 0.02
@@ -43,6 +44,7 @@ class Settler:
         self._stop = stop
         self._clock = clock
         self._on_settled = on_settled
+        self.letters = LastLetters()
         self._gathered: list[Entry] = []
         self._writing = 0
         self._due = asyncio.Event()
@@ -116,6 +118,8 @@ class Settler:
         if end is End.RETURNED:
             for entry in entries:
                 entry.delivery.delivered_parts = entry.part
+        elif end is End.DEAD_LETTERED:
+            self.letters.add(entries, self._clock.utc_now())
         self._source.settle([(entry.delivery, settlement) for entry in entries])
         for entry in entries:
             assert entry.budget is not None  # noqa: S101  (intake charged it)

@@ -23,10 +23,10 @@ from permutive_worker.processes.merging import add, merged_status
 from permutive_worker.processes.messages import Command, Farewell, Order, Pause
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
-from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.metrics_file import metrics_file
 from permutive_worker.telemetry.progress import progress, summary
 from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.admin import open_admin
 from permutive_worker.worker.checkpoints import checkpoint_store
 from permutive_worker.worker.reload import Taken, take_over
 
@@ -114,17 +114,15 @@ class Fleet:
             metrics_file(self.settings.output.metrics, self.counts, self.look, __version__),
             AsyncExitStack() as stack,
         ):
-            await self._serve(stack)
+            listen = self.settings.admin.listen
+            await open_admin(stack, listen, self.counts, self.look, self._clock, self._end)
             files = sum(len(share.paths) for share in self._deal.shares)
             logger().info("processes.start", processes=len(self._members), files=files)
             self._state = "running"
             async with asyncio.TaskGroup() as group:
                 for member in self._members:
                     group.create_task(self._see_through(member))
-            self._state, self._took_seconds = "ended", self._elapsed_seconds()
-            self.look()
-            if self.exit_code() == 0:
-                self.counts.last_success_at = self._clock.utc_now()
+            self._end()
         self._raise_if_refused()
         return self.summary()
 
@@ -143,14 +141,14 @@ class Fleet:
             for number, share in enumerate(self._deal.shares, 1)
         ]
 
-    async def _serve(self, stack: AsyncExitStack) -> None:
-        if self.settings.admin.listen is not None:
-            from permutive_worker.admin.server import AdminServer  # noqa: PLC0415  (imported when asked for)
-
-            registry = build_registry(self.counts, self.look, __version__)
-            server = AdminServer(self.settings.admin.listen, registry, self.look, self.counts)
-            await server.start()
-            stack.push_async_callback(server.close)
+    def _end(self, error: BaseException | None = None) -> None:
+        if isinstance(error, Exception):
+            self.stopping.errors.append(error)
+        if self._took_seconds is None:
+            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        self.look()
+        if self.exit_code() == 0:
+            self.counts.last_success_at = self._clock.utc_now()
 
     async def _see_through(self, member: Member) -> None:
         """Run a share to its end; if it stopped by itself, whatever the reason is holds for all."""
@@ -208,6 +206,7 @@ class Fleet:
             "input_position_bytes": self._deal.done_bytes + sum(one.position_bytes for one in self._members),
             "input_size_bytes": self._deal.done_bytes + sum(one.size_bytes for one in self._members),
             "total": sum(known) if len(known) == len(lines) else None,
+            "exit_code": self.exit_code() if self._state == "ended" else None,
         }
         if self._state != "running":
             of_all["state"] = self._state

@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from permutive_worker.telemetry.counts import Counts, Histogram, KindCounts
-from permutive_worker.telemetry.status import LaneStatus, Status
+from permutive_worker.telemetry.letters import KEPT
+from permutive_worker.telemetry.status import LaneStatus, LetterStatus, Status
 
 _STATES: Final = ("draining", "running", "starting", "ended")  # the first that one of them is in
 _BREAKERS: Final = ("open", "half_open", "closed")
@@ -60,12 +61,17 @@ def merged_status(statuses: Sequence[Status], **of_all: Any) -> Status:
     merged = {
         "state": state,
         "lanes": _merged_lanes(statuses),
+        "last_dead_letters": _latest(letter for one in statuses for letter in one.last_dead_letters),
         **{
             name: sum(getattr(one, name) for one in statuses)
             for name in ("settling", "held", "pending_bytes", "pending_bytes_limit")
         },
     }
     return msgspec.structs.replace(statuses[0], **(merged | of_all))
+
+
+def _latest(letters: Iterable[LetterStatus]) -> list[LetterStatus]:
+    return sorted(letters, key=attrgetter("at"))[-KEPT:]
 
 
 def _merged_lanes(statuses: Sequence[Status]) -> list[LaneStatus]:

@@ -32,10 +32,10 @@ from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.metrics import build_registry
 from permutive_worker.telemetry.metrics_file import metrics_file
 from permutive_worker.telemetry.progress import progress, summary
 from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.admin import open_admin
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
 from permutive_worker.worker.inputs import open_source, remembered_by, total_lines
 from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
@@ -160,26 +160,27 @@ class Worker:
                 pipeline = await self._build(stack)
                 self._state = "running"
                 await pipeline.run()
-            self._state, self._took_seconds = "ended", self._elapsed_seconds()
-            if self._source.finite and self.exit_code() == 0:
-                self.counts.last_success_at = self._clock.utc_now()
+            self._end()
         self._tell_progress()
         return self.summary()
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        listen = self.settings.admin.listen
+        await open_admin(stack, listen, self.counts, self.look, self._clock, self._end)
         await self._source.open()
         stack.push_async_callback(self._source.close)
         stack.push_async_callback(self._save_last)
         for writer in self.writers.values():
             await writer.open()
             stack.push_async_callback(self._close_writer, writer)
-        if self.settings.admin.listen is not None:
-            from permutive_worker.admin.server import AdminServer
 
-            registry = build_registry(self.counts, self.look, __version__)
-            server = AdminServer(self.settings.admin.listen, registry, self.look, self.counts)
-            await server.start()
-            stack.push_async_callback(server.close)
+    def _end(self, error: BaseException | None = None) -> None:
+        if isinstance(error, Exception):
+            self.stopping.errors.append(error)
+        if self._took_seconds is None:
+            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        if self._source.finite and self.exit_code() == 0:
+            self.counts.last_success_at = self._clock.utc_now()
 
     async def _close_writer(self, writer: OutcomeWriter) -> None:
         try:
@@ -376,6 +377,8 @@ class Worker:
             total=self._total_lines(),
             wire=self._wire_choice.kind if self._wire_choice is not None else None,
             wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
+            last_dead_letters=self._settler.letters.latest if self._settler is not None else [],
+            exit_code=self.exit_code() if self._state == "ended" else None,
             **queue_status(self._source.queue),
         )
 
