@@ -10,6 +10,7 @@ the stream ends                    the first process is gone: drain and leave, n
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -100,8 +101,8 @@ class Tether:
 
     def _do(self, message: Command | Pause) -> None:
         match message:
-            case Pause(workspace, until):
-                self._paused_until[workspace] = max(until, self._paused_until.get(workspace, 0.0))
+            case Pause(workspace, until) if until > self._paused_until.get(workspace, time.monotonic()):
+                self._paused_until[workspace] = until
                 self._gates[workspace].pause(until)
             case Command(hurry=True) if self._worker is not None:
                 self._worker.hurry()
