@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import MappingProxyType
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -99,12 +100,18 @@ def job_lines(count):
         yield line if number % 40 else b'{"type":"identify"}\n'
 
 
+class Exporter(SimpleHTTPRequestHandler):
+    """The files of a folder, in node_exporter's place."""
+
+    extensions_map = MappingProxyType({".prom": "text/plain"})
+
+    def log_message(self, *_):
+        pass
+
+
 @contextmanager
 def served(folder):
-    """A folder over HTTP, in node_exporter's place."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *_: None
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Exporter, directory=str(folder))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
