@@ -1,10 +1,11 @@
 """The rehearsals of deploy/README.md, with the processes that compose would start."""
 
+import asyncio
 import json
 from urllib.error import HTTPError
 
 import pytest
-from support.composed import Composed
+from support.composed import PATIENCE_SECONDS, Composed
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -64,10 +65,14 @@ async def test_an_outage(stack):
 
 async def test_a_revoked_key(stack):
     new = "another-rehearsal-key-that-opens-nothing"
+    await stack.up("prometheus")
     await stack.sandbox("keys", {"api_keys": [new]})
     await stack.until(lambda seen: seen["credentials_valid"] == 0, "the key is refused")
     assert not await is_ready(stack)
     assert json.loads(await stack.worker("/status"))["lanes"][0]["halted"] is True
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "PermutiveWorkerCredentialsRejected" not in await stack.alerts():
+            await asyncio.sleep(0.5)
 
     stack.key.write_text(new)
 

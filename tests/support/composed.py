@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import urllib.request
@@ -24,7 +25,7 @@ class Composed:
         compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
         self.services = compose["services"]
         self.folder = folder
-        self.ports = {name: free_port() for name in ("sandbox", "redis", "worker")}
+        self.ports = {name: free_port() for name in ("sandbox", "redis", "worker", "prometheus")}
         self.key = folder / "api-key"
         self.key.write_bytes((DEPLOY / compose["secrets"]["api-key"]["file"]).read_bytes())
         self.key.chmod(0o600)
@@ -36,6 +37,9 @@ class Composed:
             text = text.replace(f"//{name}:{port}", f"//127.0.0.1:{self.ports[name]}")
         text = text.replace("/run/secrets/api-key", str(self.key)).replace("0.0.0.0", "127.0.0.1")
         text = text.replace("/rehearsal/", f"{DEPLOY}/kubernetes/rehearsal/")
+        text = text.replace("/etc/prometheus", f"{self.folder}/rules").replace(
+            "=/prometheus", f"={self.folder}/series"
+        )
         program = f"{sys.executable} -m permutive_worker"
         return text.replace("python ", f"{sys.executable} ").replace("permutive-worker ", f"{program} ")
 
@@ -51,6 +55,9 @@ class Composed:
             case "redis":
                 need("redis-server")
                 words += ["--port", str(self.ports[name]), "--bind", "127.0.0.1", "--save", ""]
+            case "prometheus":
+                words = [need("prometheus"), *words, f"--web.listen-address=127.0.0.1:{self.ports[name]}"]
+                self.copy_rules()
         environment = {key: self.local(value) for key, value in service.get("environment", {}).items()}
         admin = {"PERMUTIVE_WORKER_ADMIN__LISTEN": f"127.0.0.1:{self.ports['worker']}"}  # of the Dockerfile
         known = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH") if key in os.environ}
@@ -65,6 +72,11 @@ class Composed:
             )
         if name in self.ports:
             await answers(self.ports[name])
+
+    def copy_rules(self) -> None:
+        shutil.copytree(DEPLOY / "prometheus", self.folder / "rules")
+        path = self.folder / "rules/prometheus.yml"
+        path.write_text(path.read_text().replace("worker:9000", f"127.0.0.1:{self.ports['worker']}"))
 
     async def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop a service as `docker compose stop` does; gives its exit code."""
@@ -93,6 +105,11 @@ class Composed:
                 name = sample.name.removeprefix("permutive_worker_")
                 sums[name] = sums.get(name, 0.0) + sample.value
         return sums
+
+    async def alerts(self) -> set[str]:
+        """The alerts that Prometheus sees, pending or firing."""
+        told = json.loads(await self._get(f"http://127.0.0.1:{self.ports['prometheus']}/api/v1/alerts"))
+        return {alert["labels"]["alertname"] for alert in told["data"]["alerts"]}
 
     async def until(self, holds, what: str) -> None:
         """Wait for something that a person would see on the dashboard: `holds` of the metrics."""
