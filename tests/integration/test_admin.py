@@ -260,24 +260,15 @@ async def test_connections_are_bounded_and_a_new_one_is_always_let_in(admin, htt
         writer.close()
 
 
-async def test_beyond_the_budget_of_a_second_probes_come_late_and_scrapes_not_at_all(http, monkeypatch):
-    monkeypatch.setattr(door, "WAIT_SECONDS", 0.0)
+async def test_beyond_the_budget_of_a_second_answers_come_late(http, monkeypatch):
+    loop = asyncio.get_running_loop()
     monkeypatch.setattr(door, "BUDGET", 0)
-    for path, expected in (("/livez", 200), ("/", 200), ("/metrics", 503), ("/status", 503)):
+    monkeypatch.setattr(door, "WAIT_SECONDS", 0.1)
+    for path in ("/livez", "/", "/metrics", "/status"):
+        began = loop.time()
         async with http.get(path) as response:
-            assert response.status == expected, path
-
-
-async def test_a_new_second_has_a_new_budget(http):
-    async with asyncio.timeout(30):
-        refused = 200
-        while refused == 200:
-            async with http.get("/status") as response:
-                refused = response.status
-        while refused == 503:
-            async with http.get("/status") as response:
-                refused = response.status
-    assert refused == 200
+            assert response.status == 200, path
+        assert loop.time() - began >= 0.09, path  # uvloop counts in whole milliseconds
 
 
 async def test_a_probe_without_a_host_is_answered(admin):
