@@ -10,6 +10,7 @@ from typing import NamedTuple
 from yarl import URL
 
 from permutive_worker.admin.server import parse_listen
+from permutive_worker.cli.descriptors import ensure_descriptors, needed_descriptors
 from permutive_worker.cli.plan import size
 from permutive_worker.config import Loaded, Settings, proxy_from_environment
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES, Keyring
@@ -73,6 +74,8 @@ async def findings(
     yield await found("proxy", lambda: _proxy(settings))
     yield await found("rate", lambda: _rate(settings))
     yield await found("wire", lambda: _wire(settings))
+    workspaces = len(keyring) if isinstance(keyring, Keyring) else 1
+    yield await found("open files", lambda: _open_files(settings, workspaces))
     if settings.admin.listen is not None:
         yield await found("admin", lambda: _admin(settings.admin.listen or ""))
 
@@ -184,6 +187,11 @@ def _rate(settings: Settings) -> str:
 async def _wire(settings: Settings) -> str:
     choice = await choose_wire(settings.http.wire)
     return f"{choice.kind}, for {choice.fallback}" if choice.fallback else choice.kind
+
+
+def _open_files(settings: Settings, workspaces: int) -> str:
+    ensure_descriptors(settings, workspaces)
+    return f"{needed_descriptors(settings, workspaces)} may be needed, and are allowed"
 
 
 async def _admin(listen: str) -> str:
