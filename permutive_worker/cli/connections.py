@@ -51,7 +51,11 @@ async def connections(
     if settings.rate_limit.shared is not None:
         yield await found("shared rate", lambda: prove_shared(settings))
     if len(inputs) == 1 and is_url(inputs[0]):
-        yield await found("queue", lambda: _queue(inputs[0]))
+        queue = await found("queue", lambda: _queue(inputs[0]))
+        will_be_made = settings.input.create and queue.exit_code == ConfigurationError.exit_code
+        yield (
+            Finding(Mark.WARNING, "queue", "it is not there; a run would make it") if will_be_made else queue
+        )
 
 
 async def _api(settings: Settings, keyring: Keyring | None, stack: AsyncExitStack) -> AsyncIterator[Finding]:

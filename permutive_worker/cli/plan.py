@@ -74,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
-@click.command("plan", epilog=_EPILOG)
+@click.command("plan", epilog=_EPILOG, short_help="Say what an input holds and how long a run takes.")
 @click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @settings_options
@@ -206,7 +206,7 @@ def _text(told: Plan, tally: Tally) -> Iterator[str]:
         *([("  blank", f"{told.blank:,}", "skipped")] if told.blank else []),
         *([("  invalid", f"{told.invalid:,}", "dead letters of a run")] if told.invalid else []),
         ("requests", f"{told.requests:,}", _workspaces(tally)),
-        ("time", duration(told.seconds), _at_rate(told)),
+        ("time", duration(told.seconds) if told.seconds >= 1 else "< 1 s", _at_rate(told)),
     ]
     names, numbers = (max(len(row[column]) for row in figures) for column in (0, 1))
     for name, number, more in figures:
