@@ -252,7 +252,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     settings: Settings
     origins: dict[str, str]
-    references: dict[str, str]
+    references: dict[str, str] = {}  # msgspec copies an empty default
 
 
 KEYS: Final[Mapping[str, Key]] = {key.name: key for key in keys_of(Settings)}

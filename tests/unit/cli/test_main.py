@@ -1,5 +1,8 @@
 """The command line as a whole: typos, secrets, help and completion, for every command."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -145,10 +148,6 @@ def test_the_shell_completes(line, words, monkeypatch, capsys):
 
 
 def test_a_real_bash_completes_commands_and_files(tmp_path: Path):
-    import os
-    import subprocess
-    import sys
-
     program = tmp_path / "permutive-worker"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m permutive_worker "$@"\n')
     program.chmod(0o700)
