@@ -33,6 +33,12 @@ from permutive_worker.worker.queues import open_publisher
 
 # Lists the cohorts of the workspace: of all calls that change nothing the one that needs no identifier.
 _HARMLESS: Final = Request("GET", COHORTS_PATH, b"", "cohort.list", key_in_query=True)
+# The host took a connection before: what may be wrong beyond that.
+_HINTS: Final = {
+    "tls": "check http.base_url, and the certificates that this machine trusts",
+    "connect_timeout": "check that http.base_url is a port for https",
+    "proxy": "check the address and the password of the proxy",
+}
 _MAY_NOT_LIST: Final = (
     "the API does not let it list cohorts (403); identify and events may be allowed all the same"
 )
@@ -112,10 +118,8 @@ async def _ask(wire: Wire) -> str:
     try:
         status = (await wire.send(_HARMLESS)).status
     except TransportError as error:
-        trust = ", and the certificates that this machine trusts" if error.kind == "tls" else ""
-        raise UnreachableError(
-            f"the API does not answer ({error.kind}): check http.base_url{trust}"
-        ) from None
+        hint = _HINTS.get(error.kind, "check http.base_url")
+        raise UnreachableError(f"the API does not answer ({error.kind}): {hint}") from None
     if 200 <= status < 300:
         return "the API takes it, and lets it list cohorts"
     if status == 401:

@@ -67,7 +67,10 @@ async def findings(
         yield await found("results", lambda: _writable(output.results or ""))
     if output.summary is not None:
         yield await found("summary", lambda: _writable(output.summary or ""))
-    yield await found("state", lambda: _state(settings))
+    if not inputs or not (is_url(inputs[0]) or inputs[0] == "-"):  # made for files only
+        state = await found("state", lambda: _state(settings))
+        needed = inputs or state.mark is Mark.GOOD
+        yield state if needed else Finding(Mark.WARNING, "state", f"{state.told}; only files need it")
     if inputs:
         yield await found("inputs", lambda: _inputs(settings, inputs))
     yield _api(settings)

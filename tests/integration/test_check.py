@@ -4,13 +4,16 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
+import trustme
 from support.in_process import calling
 from support.program import KEY
 
@@ -174,3 +177,36 @@ def test_a_queue_that_is_not_there_is_69(check):
 
     assert ended.code == 69
     assert (marks(ended)["inputs"], marks(ended)["queue"]) == ("✓", "✗")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mark"),
+    [(["jobs.ndjson"], "✗"), ([], "!"), (["-"], None), (["redis://h/0?stream=jobs"], None)],
+)
+def test_a_place_for_checkpoints_is_needed_for_files_only(inputs, mark, tmp_path, check):
+    (tmp_path / "jobs.ndjson").touch()
+
+    ended = check("--state-dir", "jobs.ndjson/state", *inputs)
+
+    assert marks(ended).get("state") == mark
+    assert ended.code == (78 if mark == "✗" else 0)
+
+
+def test_a_certificate_that_nobody_trusts_is_told(tmp_path, check):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            for _ in range(2):  # one connection is only tried
+                with suppress(OSError):
+                    context.wrap_socket(server.accept()[0], server_side=True).close()
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        ended = check("--connect", "--base-url", f"https://127.0.0.1:{server.getsockname()[1]}")
+        answering.join()
+
+    assert ended.code == 69
+    assert "certificates that this machine trusts" in line_of(ended, "key works")
