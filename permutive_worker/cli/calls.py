@@ -91,6 +91,7 @@ async def _call(function: Verb, arguments: Mapping[str, Any], settings: Settings
         base_url=None if http.base_url == Settings().http.base_url else http.base_url,
         allow_http=http.allow_http,
         timeout=http.timeout_seconds,
+        ca_file=http.ca_file,
     )
     async with client:
         result = function(client, **arguments)

@@ -33,12 +33,6 @@ from permutive_worker.worker.queues import open_publisher
 
 # Lists the cohorts of the workspace: of all calls that change nothing the one that needs no identifier.
 _HARMLESS: Final = Request("GET", COHORTS_PATH, b"", "cohort.list", key_in_query=True)
-# The host took a connection before: what may be wrong beyond that.
-_HINTS: Final = {
-    "tls": "check http.base_url, and the certificates that this machine trusts",
-    "connect_timeout": "check that http.base_url is a port for https",
-    "proxy": "check the address and the password of the proxy",
-}
 _MAY_NOT_LIST: Final = (
     "the API does not let it list cohorts (403); identify and events may be allowed all the same"
 )
@@ -74,15 +68,18 @@ async def _api(settings: Settings, keyring: Keyring | None, stack: AsyncExitStac
         yield name
         if name.mark is Mark.BAD:
             return
-    wires = await open_wires(
-        stack,
-        "plain",
-        settings,
-        list(keyring or Keyring.of_key("nobody")),
-        finite=True,
-        needed=False,
-        until_stopped=Stop().wait,
-    )
+    try:
+        wires = await open_wires(
+            stack,
+            "plain",
+            settings,
+            list(keyring or Keyring.of_key("nobody")),
+            finite=True,
+            needed=False,
+            until_stopped=Stop().wait,
+        )
+    except ConfigurationError:  # it was found before
+        return
     reached = await found("connection", lambda: _reach(next(iter(wires.values()))))
     yield reached
     if keyring is None or reached.mark is Mark.BAD:
@@ -118,8 +115,7 @@ async def _ask(wire: Wire) -> str:
     try:
         status = (await wire.send(_HARMLESS)).status
     except TransportError as error:
-        hint = _HINTS.get(error.kind, "check http.base_url")
-        raise UnreachableError(f"the API does not answer ({error.kind}): {hint}") from None
+        raise UnreachableError(f"the API does not answer ({error.kind}): check http.base_url") from None
     if 200 <= status < 300:
         return "the API takes it, and lets it list cohorts"
     if status == 401:

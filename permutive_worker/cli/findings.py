@@ -16,6 +16,7 @@ from permutive_worker.config import Loaded, Settings, proxy_from_environment
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES, Keyring
 from permutive_worker.errors import ConfigurationError, CredentialsError, UsageError, WorkerError
 from permutive_worker.http.address import is_loopback
+from permutive_worker.http.tls import trusting
 from permutive_worker.outcomes.ndjson import prove_writable
 from permutive_worker.outcomes.paths import refuse_shared_files
 from permutive_worker.sources.address import is_url
@@ -67,6 +68,8 @@ async def findings(
         yield await found("results", lambda: _writable(output.results or ""))
     if output.summary is not None:
         yield await found("summary", lambda: _writable(output.summary or ""))
+    if output.metrics is not None:
+        yield await found("metrics file", lambda: _writable(output.metrics or ""))
     if not inputs or not (is_url(inputs[0]) or inputs[0] == "-"):  # made for files only
         state = await found("state", lambda: _state(settings))
         needed = inputs or state.mark is Mark.GOOD
@@ -74,6 +77,8 @@ async def findings(
     if inputs:
         yield await found("inputs", lambda: _inputs(settings, inputs))
     yield _api(settings)
+    if settings.http.ca_file is not None:
+        yield await found("CA file", lambda: _authorities(settings.http.ca_file or ""))
     yield await found("proxy", lambda: _proxy(settings))
     yield await found("rate", lambda: _rate(settings))
     yield await found("wire", lambda: _wire(settings))
@@ -168,6 +173,11 @@ def _api(settings: Settings) -> Finding:
     if url.scheme == "http" and not is_loopback(url.host or ""):
         return Finding(Mark.WARNING, "API", f"{url}: the key goes over the network in clear")
     return Finding(Mark.GOOD, "API", str(url))
+
+
+def _authorities(path: str) -> str:
+    trusting(path)
+    return f"{path} is trusted too"
 
 
 def _proxy(settings: Settings) -> str:

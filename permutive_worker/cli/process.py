@@ -5,9 +5,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TextIO
 
 import click
 import msgspec
@@ -15,28 +15,64 @@ import msgspec
 from permutive_worker.cli.bar import progress_shown
 from permutive_worker.cli.descriptors import ensure_descriptors
 from permutive_worker.cli.hints import hints
+from permutive_worker.cli.reload import Reloader, has_terminal
 from permutive_worker.cli.summary_table import summary_table
-from permutive_worker.config import Settings
+from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
+from permutive_worker.control.guard import Guard
 from permutive_worker.credentials import Keyring
+from permutive_worker.delivery.stop import Stop
 from permutive_worker.errors import OutputError, WorkerError
-from permutive_worker.model import Summary
+from permutive_worker.model import End, Summary
 from permutive_worker.outcomes.ndjson import prove_writable
+from permutive_worker.ports import OutcomeWriter
+from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import configure_logs, logger
-from permutive_worker.worker import Worker
+from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.reload import Taken
 
 # Young objects of a run die young; the defaults look at them 70 times as often. gc.disable() is
 # slower: measured, memory grows and every cache miss is paid for.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
-def run_to_exit(
-    settings: Settings, keyring: Keyring, make: Callable[[], Worker], *, hinting: bool = True
-) -> int:
-    """Run one worker in this process and return its exit code.
+class Run(Protocol):
+    """What a run looks like from here: one `Worker`, or several as a `Fleet`."""
 
-    `make` is called inside the loop. With `hinting` a person at a terminal is told where undelivered lines
-    are. Raises WorkerError if nothing was sent.
+    counts: Counts
+    stopping: Stop
+    guard: Guard
+
+    @property
+    def writers(self) -> Mapping[End, OutcomeWriter]: ...
+
+    async def run(self) -> Summary: ...
+
+    def stop(self) -> None: ...
+
+    def hurry(self) -> None: ...
+
+    def reload(self, settings: Settings) -> Taken: ...
+
+    def look(self) -> Status: ...
+
+    def notices(self) -> list[str]: ...
+
+    def errors(self) -> list[Exception]: ...
+
+
+def run_to_exit(
+    settings: Settings,
+    keyring: Keyring,
+    make: Callable[[], Run],
+    *,
+    load: Callable[[], Loaded] | None = None,
+    hinting: bool = True,
+) -> int:
+    """Run one worker, or a fleet of them, in this process and return its exit code.
+
+    `make` is called inside the loop; `load` reads the settings again at SIGHUP. With `hinting` a person at a
+    terminal is told where undelivered lines are. Raises WorkerError if nothing was sent.
     """
     configure_logs(
         settings.log.level,
@@ -51,17 +87,17 @@ def run_to_exit(
     if settings.output.summary is not None:
         prove_writable(Path(settings.output.summary))
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, make, hinting=hinting))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_run(settings, make, load, hinting=hinting))
     except WorkerError:
         raise
     except Exception as bug:  # noqa: BLE001  (its text may hold an identifier, so Python shall not print it)
         logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
-        _say(_sentence(bug))
+        _say(sentence_of(bug))
         return 1
 
 
-def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
+def loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     try:
         import uvloop
     except ImportError:  # not on this platform: asyncio's own loop does
@@ -69,12 +105,16 @@ def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     return uvloop.new_event_loop
 
 
-async def _run(settings: Settings, make: Callable[[], Worker], *, hinting: bool) -> int:
+async def _run(
+    settings: Settings, make: Callable[[], Run], load: Callable[[], Loaded] | None, *, hinting: bool
+) -> int:
     worker = make()
     _stop_on_signals(worker)
+    if load is not None and not has_terminal():
+        _reload_on_sighup(Reloader(worker, load))
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    watched = _is_watched()
+    watched = is_terminal(sys.stderr)
     async with progress_shown(
         settings.log.progress, worker.counts, worker.look, sys.stderr, last_line=not watched
     ):
@@ -84,7 +124,7 @@ async def _run(settings: Settings, make: Callable[[], Worker], *, hinting: bool)
             _write_line(row)
     for notice in worker.notices():
         _say(notice)
-    for sentence in dict.fromkeys(map(_sentence, worker.errors())):  # one for many groups that failed alike
+    for sentence in dict.fromkeys(map(sentence_of, worker.errors())):  # one for many groups that failed alike
         _say(sentence)
     if worker.stopping.why == "guard":
         _say(f"stopped by the guard: {worker.guard.tripped}")
@@ -94,14 +134,14 @@ async def _run(settings: Settings, make: Callable[[], Worker], *, hinting: bool)
     return _tell(settings, summary)
 
 
-def _is_watched() -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     try:
-        return sys.stderr is not None and sys.stderr.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # it is closed
         return False
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
     if isinstance(error, WorkerError):
         return str(error)
     return f"a bug in the worker ({type(error).__name__}): please report it with the log; nothing unwritten was acknowledged"
@@ -120,8 +160,8 @@ def _write_line(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _stop_on_signals(worker: Worker) -> None:
-    """The first SIGINT, SIGTERM or SIGHUP drains, the second does not wait, the third leaves."""
+def _stop_on_signals(worker: Run) -> None:
+    """The first SIGINT, SIGTERM or (of a terminal that is gone) SIGHUP drains; the second does not wait, the third leaves."""
 
     def on_signal() -> None:
         if worker.stopping.hurried:
@@ -138,6 +178,11 @@ def _stop_on_signals(worker: Worker) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             loop.add_signal_handler(number, on_signal)
+
+
+def _reload_on_sighup(reloader: Reloader) -> None:
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
 
 
 def _tell(settings: Settings, summary: Summary) -> int:

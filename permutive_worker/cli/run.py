@@ -2,13 +2,15 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
-from permutive_worker.cli.options import files_for, settings_from_options, settings_options
-from permutive_worker.cli.process import run_to_exit
-from permutive_worker.credentials import load_keyring
+from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
+from permutive_worker.cli.process import Run, is_terminal, run_to_exit
+from permutive_worker.config import Settings
+from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.worker import Worker
 
 _EPILOG: Final = """\b
@@ -34,9 +36,34 @@ def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:
     A file that was begun goes on where it was, and one that was delivered is not sent again, unless you
     say --restart. A directory means its *.ndjson, *.jsonl and *.json, also gzipped. One line is one job.
     """
-    settings = settings_from_options(options, os.environ)
+    loaded = loaded_from_options(options, os.environ)
+    settings = loaded.settings
     keyring = load_keyring(os.environ)
     chosen = inputs or ("-",)
     if chosen == ("-",) and sys.stdin is not None and sys.stdin.isatty():
         click.echo("permutive-worker: reading jobs from this terminal; Ctrl-D ends them", err=True)
-    return run_to_exit(settings, keyring, lambda: Worker(settings, chosen, keyring=keyring, restart=restart))
+
+    def make() -> Run:
+        if settings.input.processes > 1:
+            return _fleet(settings, chosen, keyring, restart=restart)
+        return Worker(settings, chosen, keyring=keyring, restart=restart)
+
+    return run_to_exit(settings, keyring, make, load=lambda: loaded_from_options(options, os.environ))
+
+
+def _fleet(settings: Settings, inputs: Sequence[str], keyring: Keyring, *, restart: bool) -> Run:
+    from permutive_worker.processes.fleet import Fleet
+    from permutive_worker.processes.member import worker_command
+
+    is_console = settings.log.format == "console" or (
+        settings.log.format == "auto" and is_terminal(sys.stderr)
+    )
+    command = worker_command("permutive_worker.cli.child")
+    return Fleet(
+        settings,
+        inputs,
+        keyring=keyring,
+        command=command,
+        log_format="console" if is_console else "json",
+        restart=restart,
+    )

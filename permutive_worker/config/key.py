@@ -20,9 +20,9 @@ _SIZE: Final = re.compile(r"(\d{1,18})\s*([kmg]?)(i?)b", re.IGNORECASE)
 _POWER: Final = {"": 0, "k": 1, "m": 2, "g": 3}
 
 
-def setting(help_text: str, flag: str | None = None) -> msgspec.Meta:
+def setting(help_text: str, flag: str | None = None, *, reloads: bool = False) -> msgspec.Meta:
     """Describe a key. `flag` is spelled as in the help, with what it takes: `--rate N`."""
-    return msgspec.Meta(description=help_text, extra={"flag": flag})
+    return msgspec.Meta(description=help_text, extra={"flag": flag, "reloads": reloads})
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -31,6 +31,7 @@ class Key(msgspec.Struct, frozen=True):
     Attributes:
         type: as annotated, with its bounds.
         flag: `--rate`, None if the key has no flag of its own; `metavar` is what it takes.
+        reloads: a running worker can take another value (SIGHUP).
     """
 
     section: str
@@ -40,6 +41,7 @@ class Key(msgspec.Struct, frozen=True):
     help: str
     flag: str | None
     metavar: str | None
+    reloads: bool = False
 
     @property
     def name(self) -> str:
@@ -129,7 +131,8 @@ def keys_of(settings: type[msgspec.Struct]) -> Iterator[Key]:
         for field in msgspec.structs.fields(section_type):
             info = inspect.type_info(hints[field.name])
             meta = info if isinstance(info, inspect.Metadata) else inspect.Metadata(info)
-            flag, _, metavar = ((meta.extra or {}).get("flag") or "").partition(" ")
+            extra = meta.extra or {}
+            flag, _, metavar = (extra.get("flag") or "").partition(" ")
             yield Key(
                 section=section,
                 field=field.name,
@@ -138,6 +141,7 @@ def keys_of(settings: type[msgspec.Struct]) -> Iterator[Key]:
                 help=(meta.extra_json_schema or {}).get("description", ""),
                 flag=flag or None,
                 metavar=metavar or None,
+                reloads=extra.get("reloads", False),
             )
 
 

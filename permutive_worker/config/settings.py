@@ -37,6 +37,7 @@ SecondsFromZero = Annotated[float, Meta(ge=0, le=_LONG_SECONDS)]
 Factor = Annotated[float, Meta(gt=0, le=1e6)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
+Processes = Annotated[int, Meta(ge=1, le=256)]  # more than the cores of a machine help nobody
 CountFromZero = Annotated[int, Meta(ge=0)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -46,10 +47,12 @@ class RateLimit(msgspec.Struct, frozen=True):
     """How fast requests may leave."""
 
     rate_per_second: Annotated[
-        Rate, setting("Requests a second at most; 0 finds the API's limit by itself.", "--rate N")
+        Rate,
+        setting("Requests a second at most; 0 finds the API's limit by itself.", "--rate N", reloads=True),
     ] = 0
     burst: Annotated[
-        Burst | None, setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N")
+        Burst | None,
+        setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N", reloads=True),
     ] = None
     shared: Annotated[
         Text | None,
@@ -64,7 +67,9 @@ class RateLimit(msgspec.Struct, frozen=True):
 class Delivery(msgspec.Struct, frozen=True):
     """How often and how long a job is tried."""
 
-    max_in_flight: Annotated[Count, setting("Requests under way at most.", "--max-in-flight N")] = 256
+    max_in_flight: Annotated[
+        Count, setting("Requests under way at most.", "--max-in-flight N", reloads=True)
+    ] = 256
     max_attempts: Annotated[
         Count, setting("Attempts that may fail before a job becomes a dead letter.", "--max-attempts N")
     ] = 10
@@ -102,6 +107,12 @@ class Http(msgspec.Struct, frozen=True):
         bool,
         setting("Allow plain http to another machine, where the key can be read by others.", "--allow-http"),
     ] = False
+    ca_file: Annotated[
+        Text | None,
+        setting(
+            "File of certificates to trust beside the system's, such as that of a proxy that inspects TLS."
+        ),
+    ] = None
     wire: Annotated[
         Literal["auto", "lean", "plain"],
         setting("How requests are sent; auto is lean where it is known good, else plain."),
@@ -131,6 +142,10 @@ class Input(msgspec.Struct, frozen=True):
             "--shard K/N",
         ),
     ] = None
+    processes: Annotated[
+        Processes,
+        setting("Processes that share the files of `run`, for more than one core.", "--processes N"),
+    ] = 1
     create: Annotated[
         bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
     ] = False
@@ -158,6 +173,13 @@ class Output(msgspec.Struct, frozen=True):
     ] = "dead-letters.ndjson"
     summary: Annotated[
         Text | None, setting("The summary of the run as JSON; it is always on stderr.", "--summary PATH")
+    ] = None
+    metrics: Annotated[
+        Text | None,
+        setting(
+            "The metrics every 15 seconds and at the end, for node_exporter's textfile collector.",
+            "--metrics-file PATH",
+        ),
     ] = None
 
 
@@ -192,7 +214,8 @@ class Log(msgspec.Struct, frozen=True):
         Literal["auto", "bar", "json", "off"], setting("How progress is shown.", "--progress")
     ] = "auto"
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], setting("The least that is logged.", "--log-level")
+        Literal["debug", "info", "warning", "error"],
+        setting("The least that is logged.", "--log-level", reloads=True),
     ] = "info"
     format: Annotated[
         Literal["auto", "console", "json"], setting("How the log is written.", "--log-format")
@@ -248,11 +271,13 @@ class Loaded(msgspec.Struct, frozen=True):
     """Settings, and for each key where its value came from: a flag, a variable, a file, `default`.
 
     `references` has the texts of the file that name a `${VARIABLE}`: show them, and not the values.
+    `held` has the keys of which the file says something else than what holds them, and what that is.
     """
 
     settings: Settings
     origins: dict[str, str]
     references: dict[str, str] = {}  # msgspec copies an empty default
+    held: dict[str, str] = {}
 
 
 KEYS: Final[Mapping[str, Key]] = {key.name: key for key in keys_of(Settings)}
@@ -282,9 +307,10 @@ def load_with_origins(
 
     `spelling` has, of the keys in `overrides`, how the person wrote them: `--rate`.
     """
+    file = file_layer(config, environ, KEYS) if config is not None else {}
     layer = {
         **permutive_api_layer(environ),
-        **(file_layer(config, environ, KEYS) if config is not None else {}),
+        **file,
         **environment_layer(environ, KEYS),
         **override_layer(overrides, spelling or {}, KEYS),
     }
@@ -293,6 +319,7 @@ def load_with_origins(
         settings=_build(layer),
         origins={name: layer[name].origin if name in layer else "default" for name in KEYS},
         references={name: given.text for name, given in layer.items() if given.text is not None},
+        held={name: layer[name].origin for name in file if layer[name].value != file[name].value},
     )
 
 

@@ -34,6 +34,7 @@ from permutive_worker.control.stragglers import Stragglers
 START_PER_SECOND: Final = 500.0
 LEAST_PER_SECOND: Final = 0.2  # one in five seconds: below it nothing would be learned
 DOUBLING_SECONDS: Final = 0.25  # of the slow start; or two round trips, if those take longer
+STARTING_GROWTH: Final = math.log(2) / DOUBLING_SECONDS
 # A busy loop asks this late; what was missed meanwhile is caught up, no more. Before the first objection
 # more is at stake than a few requests in a bunch: a pace that loses permits never finds out.
 SLACK_SECONDS: Final = 0.005
@@ -103,7 +104,7 @@ class Pace:
         self.target = ceiling_per_second if known else START_PER_SECOND
         self.round_trip_seconds = 0.0  # smoothed; 0 before the first answer
         self._ceiling = ceiling_per_second
-        self._growth = MOST_GROWTH if known else math.log(2) / DOUBLING_SECONDS
+        self._growth = MOST_GROWTH if known else STARTING_GROWTH
         self._starting = not known
         self._wall = math.inf
         self._below_wall = 0  # cuts in a row that came before the target had reached the wall again
@@ -128,6 +129,18 @@ class Pace:
 
     def __repr__(self) -> str:
         return f"<Pace {self.per_second:.1f}/s growth={self._growth:.3f} {self._noise!r}>"
+
+    def set_ceiling(self, ceiling_per_second: float, now: float) -> None:
+        """Obey another ceiling from now on, infinity for none; what was found out about the API stays."""
+        unopposed = self._wall == math.inf
+        if ceiling_per_second < math.inf:
+            at_ceiling = unopposed or self.target >= self._ceiling
+            self.target = ceiling_per_second if at_ceiling else min(self.target, ceiling_per_second)
+        elif unopposed:
+            self._starting, self._growth = True, STARTING_GROWTH
+            self.target = max(self.target, START_PER_SECOND)
+        self._ceiling = ceiling_per_second
+        self.engaged = self.target < ceiling_per_second or self._dip < 1.0 or now < self._ramp_until
 
     @property
     def per_second(self) -> float:

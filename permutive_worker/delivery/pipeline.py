@@ -52,6 +52,8 @@ class Pipeline:
         self._stop = stop
         self._counts = counts
         self._max_in_flight = max_in_flight
+        self._group: asyncio.TaskGroup | None = None  # while it runs
+        self._sending: list[asyncio.Task[None]] = []
         self._drain_seconds = drain_seconds
         self._changed = asyncio.Event()
         self.draining = False
@@ -67,11 +69,8 @@ class Pipeline:
         async with asyncio.TaskGroup() as group:
             settling = group.create_task(self._settler.run())
             reading = group.create_task(self._guarded(self._read()))
-            sending = [
-                group.create_task(self._guarded(sender.run()))
-                for _, sender in self._senders
-                for _ in range(self._max_in_flight)
-            ]
+            self._group = group
+            self._start_senders(self._max_in_flight)
             settling.add_done_callback(lambda _: self.look())
             try:
                 await self._until(lambda: self._stop.requested or self._is_done())
@@ -79,17 +78,28 @@ class Pipeline:
                 self._stop.hurry()
                 raise
             finally:
-                await self._undisturbed(self._end(reading, sending, settling))
+                await self._undisturbed(self._end(reading, settling))
 
-    async def _end(
-        self,
-        reading: asyncio.Task[None],
-        sending: Sequence[asyncio.Task[None]],
-        settling: asyncio.Task[None],
-    ) -> None:
+    def raise_max_in_flight(self, max_in_flight: int) -> None:
+        """Let each lane have so many senders; fewer than there are is the gates' business."""
+        more = max_in_flight - self._max_in_flight
+        if more > 0:
+            self._max_in_flight = max_in_flight
+            self._start_senders(more)
+
+    def _start_senders(self, of_each_lane: int) -> None:
+        if self._group is None or self.draining:
+            return
+        self._sending += [
+            self._group.create_task(self._guarded(sender.run()))
+            for _, sender in self._senders
+            for _ in range(of_each_lane)
+        ]
+
+    async def _end(self, reading: asyncio.Task[None], settling: asyncio.Task[None]) -> None:
         drained_at = asyncio.get_running_loop().time() + self._drain_seconds
         await self._drain(reading, drained_at)
-        await self._finish(sending, settling, drained_at)
+        await self._finish(settling, drained_at)
         await self._source.flush()
 
     async def _undisturbed(self, work: Coroutine[Any, Any, None]) -> None:
@@ -138,12 +148,10 @@ class Pipeline:
         except TimeoutError:
             logger().warning("drain.timed_out", drain_seconds=self._drain_seconds)
 
-    async def _finish(
-        self, sending: Sequence[asyncio.Task[None]], settling: asyncio.Task[None], drained_at: float
-    ) -> None:
-        for task in sending:
+    async def _finish(self, settling: asyncio.Task[None], drained_at: float) -> None:
+        for task in self._sending:
             task.cancel()
-        await asyncio.wait(sending)
+        await asyncio.wait(self._sending)
         # Writers that wait for the reader of a pipe give up then; a disk that hangs is waited for.
         overdue = asyncio.get_running_loop().call_at(drained_at, self._stop.give_up)
         await self._until(lambda: self._settler.settling == 0 or settling.done())

@@ -50,6 +50,18 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}/{self.places.limit} {self.halts!r} {self.breaker!r}>"
 
+    def change(
+        self, limiter: Limiter | None, ceiling_per_second: float, max_in_flight: int, now: float
+    ) -> None:
+        """Obey other limits from now on; what was found out about the API stays.
+
+        `limiter` enforces the ceiling: None and infinity go together.
+        """
+        self.limiter = limiter
+        self.pace.set_ceiling(ceiling_per_second, now)
+        self.places.set_most(max_in_flight)
+        self.tell()
+
     def closed_seconds(self, now: float) -> float:
         """0.0 if an attempt may start but for its permit, else the seconds to wait; inf: until woken."""
         if self.breaker.is_open and (seconds := self.breaker.closed_seconds(now)):
@@ -96,7 +108,8 @@ class Gate:
         if probe is not None:
             self.halts.accepted(now, kind, probe)
         self._answered(sent_at, now)
-        self.tell()
+        if self.watchers:
+            self.tell()
 
     def heard(
         self, verdict: Verdict, sent_at: float, now: float, kind: str = "", probe: Halt | None = None
@@ -168,10 +181,10 @@ class Gate:
         elif verdict.why == "timeout":
             self.places.timed_out(sent_at, now)
 
-    def look(self, lag_seconds: float) -> bool:
-        """Hear how late the loop is, some twenty times a second; True if there are more places now."""
+    def look(self, lag_seconds: float, busy: float = 0.0) -> bool:
+        """Hear how late and how busy the loop is, some twenty times a second; True if there are more places now."""
         pace = self.pace
-        return self.places.look(lag_seconds, self.in_flight, pace.per_second, pace.round_trip_seconds)
+        return self.places.look(lag_seconds, self.in_flight, pace.per_second, pace.round_trip_seconds, busy)
 
     def pause(self, until: float) -> None:
         """Nothing new starts before `until`; a shorter pause never cuts a longer one."""

@@ -7,7 +7,6 @@ handed to the next request on it. Idle connections are dropped after 10 s to mak
 import asyncio
 import base64
 import math
-import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,8 +17,10 @@ from yarl import URL
 
 from permutive_worker import __version__
 from permutive_worker.credentials import Credentials
-from permutive_worker.errors import TransportError, UnreachableError
+from permutive_worker.errors import TransportError
+from permutive_worker.http.handshake import shake_hands
 from permutive_worker.http.names import Names
+from permutive_worker.http.tls import trusting
 from permutive_worker.model import Request, Response
 
 MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
@@ -36,7 +37,8 @@ def open_session(
 
     aiohttp's jar would hand one user's cookie to the next, and `trust_env` would send `.netrc`
     passwords to the API: proxies are passed explicitly instead. Must be called in a running loop.
-    `tls` is for those whose certificates the system does not know.
+    `max_connections` is 0 for no bound; `tls` says whose certificates are trusted (`http.tls`);
+    None: those the system trusts.
     """
     return aiohttp.ClientSession(
         connector=Connector(
@@ -44,7 +46,7 @@ def open_session(
             resolver=Names(),
             ttl_dns_cache=DNS_SECONDS,
             keepalive_timeout=KEEPALIVE_SECONDS,
-            ssl=tls or True,
+            tls=tls,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         # Of one address of the host; the sweep ends the rest. Not rounded up to whole seconds.
@@ -59,8 +61,9 @@ class Connector(aiohttp.TCPConnector):
     Costs nothing where a connection is used again.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, tls: ssl.SSLContext | None, **options: Any) -> None:
+        super().__init__(ssl=tls or True, **options)
+        self.tls = tls
         self._cut: set[asyncio.Task[Any] | None] = set()
 
     async def _create_connection(self, *arguments: Any, **named: Any) -> Any:
@@ -224,36 +227,15 @@ class PlainWire:
         return URL(str(self._base).rstrip("/") + path, encoded=True)
 
     async def reach(self) -> None:
-        """Try once whether the host (or the proxy before it) takes connections.
+        """Try once whether the host takes connections, by way of the proxy if there is one.
 
         Raises:
             UnreachableError: it does not; one sentence that says where and why.
         """
-        target = self._proxy or self._base
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await _connect_once(target.host or "", target.port or 0)
-        except OSError as error:  # a timeout is one, too
-            reason = error.strerror or "no answer"
-            what = "proxy" if self._proxy else "API host"
-            raise UnreachableError(
-                f"the {what} {target.host}:{target.port} cannot be reached: {reason}"
-            ) from None
-
-
-async def _connect_once(host: str, port: int) -> None:
-    """Raises OSError, that of the last address of the host."""
-    failed: OSError | None = None
-    for address in await Names().resolve(host, port, socket.AF_UNSPEC):
-        try:
-            _, writer = await asyncio.open_connection(address["host"], port)
-        except OSError as error:
-            failed = error
-        else:
-            writer.close()
-            return
-    if failed is not None:
-        raise failed
+        connector = self._session.connector
+        tls = connector.tls if isinstance(connector, Connector) else None
+        headers = self._proxy_options.get("proxy_headers", {})
+        await shake_hands(self._base, self._proxy, headers, tls or trusting(), self._timeout_seconds)
 
 
 async def read_body(content: aiohttp.StreamReader, max_bytes: int) -> tuple[bytes, bool]:

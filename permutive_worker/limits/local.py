@@ -8,7 +8,8 @@ Why units of time: a new AsyncLimiter at each change of rate lets 20 % too much 
 bucket holds seconds, leaks one second a second, and a permit costs 1 / rate seconds.
 
 Why it starts empty of burst: `AsyncLimiter(rate, 1)` lets twice the rate through in the first
-second. Here the first second obeys like any other.
+second. Here the first second obeys like any other. A changed rate starts without any credit at all:
+what was saved up under the old one is not spent under the new.
 """
 
 import asyncio
@@ -31,18 +32,25 @@ class LocalLimiter:
 
     def __init__(self, rate_per_second: float, burst: float | None = None) -> None:
         """`burst` defaults to a twentieth of the rate, at least 1."""
+        self._set(rate_per_second, burst)
+        self._owed_seconds = self._capacity - self._lease_seconds
+
+    def change(self, rate_per_second: float, burst: float | None = None) -> None:
+        """Use another rate from now on; permits in hand are void."""
+        self._set(rate_per_second, burst)
+        self._owed_seconds = self._capacity
+
+    def _set(self, rate_per_second: float, burst: float | None) -> None:
         burst = max(1.0, rate_per_second / 20) if burst is None else burst
         self.rate_per_second = rate_per_second
         self.burst = burst
         self._lease = max(1, int(min(rate_per_second * LEASE_SECONDS, burst / 2)))
         self._lease_seconds = self._lease / rate_per_second
-        capacity = max(LEAST_CAPACITY, burst - self._lease) / rate_per_second
-        self._bucket = AsyncLimiter(capacity, capacity)
-        self._burst_seconds = capacity - self._lease_seconds
+        self._capacity = max(LEAST_CAPACITY, burst - self._lease) / rate_per_second
+        self._bucket = AsyncLimiter(self._capacity, self._capacity)
         # uvloop's timers have a resolution of 1 ms: shorter ones spin.
         self._poll_seconds = min(max(0.001, self._lease_seconds / 8), 0.01)
         self._permits = 0
-        self._started = False
 
     def __repr__(self) -> str:
         return f"<LocalLimiter {self.rate_per_second}/s burst={self.burst} permits={self._permits}>"
@@ -56,16 +64,17 @@ class LocalLimiter:
 
     async def lease(self) -> None:
         """Return when there are permits again. Cancellation: safe, none is lost."""
-        await self._start_without_burst()
-        while not self._bucket.has_capacity(self._lease_seconds):  # noqa: ASYNC110  (it tells nobody)
+        while not await self._has_capacity():  # noqa: ASYNC110  (it tells nobody)
             await asyncio.sleep(self._poll_seconds)
         await self._bucket.acquire(self._lease_seconds)  # there is capacity, so this does not wait
         self._permits = self._lease
 
-    async def _start_without_burst(self) -> None:
-        if not self._started:
-            self._started = True
-            await self._bucket.acquire(self._burst_seconds)
+    async def _has_capacity(self) -> bool:
+        """Asked anew after each sleep, in which the rate may have been changed; never waits itself."""
+        owed, self._owed_seconds = self._owed_seconds, 0.0
+        if owed:
+            await self._bucket.acquire(owed)
+        return self._bucket.has_capacity(self._lease_seconds)
 
     def drop(self) -> None:
         """Forget unspent permits."""

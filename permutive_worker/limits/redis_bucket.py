@@ -2,6 +2,7 @@
 
 What is given is a reservation: permits and the moment from which they may be used, in the order of asking,
 so that everybody gets as much as the others. (A bucket that says "ask again" favours who asks most often.)
+A rate that is not the last one begins without credit: what was saved up under the other is not spent.
 
 In any sliding second the server gives rate + capacity at most, and what workers have in hand when the second
 begins is one slice each. So capacity = burst - workers * slice, with half of the burst for each of the two.
@@ -25,7 +26,7 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local rate, burst, pause = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local SILENT, FIRST, TOGETHER, FAR = 5, 1.5, 2.5, 5
 
-local was = redis.call('HMGET', KEYS[1], 'due', 'paused', 'opens', 'seen')
+local was = redis.call('HMGET', KEYS[1], 'due', 'paused', 'opens', 'seen', 'rate')
 local paused, opens, seen = tonumber(was[2] or 0), tonumber(was[3] or 0), tonumber(was[4] or 0)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - SILENT)
@@ -40,6 +41,7 @@ if ARGV[6] == '1' and opens <= now then opens = now + TOGETHER end
 if pause > 0 then paused = math.max(paused, now + pause) end
 
 local due = tonumber(was[1] or 0)
+if was[5] and was[5] ~= ARGV[3] then due = math.max(due, now + capacity / rate) end
 local closed = math.max(opens, paused)
 if closed > now then due = math.max(due, closed + capacity / rate) end
 
@@ -55,7 +57,7 @@ if ARGV[2] == '1' and closed <= now then
 end
 local keep = string.format
 redis.call('HSET', KEYS[1], 'due', keep('%.6f', due), 'paused', keep('%.6f', paused),
-  'opens', keep('%.6f', opens), 'seen', keep('%.6f', now))
+  'opens', keep('%.6f', opens), 'seen', keep('%.6f', now), 'rate', ARGV[3])
 local lifetime = math.ceil(math.max(0, paused - now) + 60)
 redis.call('EXPIRE', KEYS[1], lifetime)
 redis.call('EXPIRE', KEYS[2], lifetime)
@@ -83,7 +85,11 @@ class RedisBucket:
         self._take: Callable[..., Any] = client.register_script(TAKE)
         self._keys = (f"{{{name}}}:bucket", f"{{{name}}}:workers")  # braces: one slot of a cluster
         self._worker = worker
-        self._limits = (rate_per_second, burst)
+        self.change(rate_per_second, burst)
+
+    def change(self, rate_per_second: float, burst: float) -> None:
+        """Ask under other limits from now on."""
+        self._limits = (float(rate_per_second), burst)  # 50 and 50.0 are one rate in the script, too
 
     async def ask(self, *, wanted: bool, pause_seconds: float = 0.0, rejoin: bool = False) -> Answer:
         """Ask for a slice of permits, or only say that we are here.

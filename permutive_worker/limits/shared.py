@@ -47,6 +47,8 @@ class Bucket(Protocol):
 
     async def leave(self) -> None: ...
 
+    def change(self, rate_per_second: float, burst: float) -> None: ...
+
 
 class SharedLimiter:
     """A `ports.Limiter`. Its `run` must run from `open` to `close`."""
@@ -70,6 +72,7 @@ class SharedLimiter:
         self._closed = False
         self._permits = 0
         self._void_at = 0.0
+        self._changes = 0  # of the rate
         self._workers = 1
         self._has_shared = False
         self._local: LocalLimiter | None = None  # while we are alone
@@ -113,7 +116,7 @@ class SharedLimiter:
             await self._local.lease()
 
     async def _lease_shared(self) -> None:
-        asked_at = self._now()
+        asked_at, changes = self._now(), self._changes
         # In a task of its own: a library that uses asyncio.wait_for swallows a cancellation (Python before
         # 3.12), and a sender that missed its own would never end.
         asking = self._start(self._ask(wanted=True))
@@ -128,6 +131,8 @@ class SharedLimiter:
             return
         self._has_shared = True
         await asyncio.sleep(answer.wait_seconds)
+        if changes != self._changes:
+            return  # what was given under another rate is void
         self._permits = answer.permits
         self._void_at = asked_at + answer.wait_seconds + VOID_SECONDS
         self._judge_delay()
@@ -147,6 +152,15 @@ class SharedLimiter:
         self._permits = 0
         if self._local is not None:
             self._local.drop()
+
+    def change(self, rate_per_second: float, burst: float) -> None:
+        """Use another rate from now on; permits in hand are void."""
+        self.drop()
+        self._changes += 1
+        self._rate_per_second, self._burst = rate_per_second, burst
+        self._bucket.change(rate_per_second, burst)
+        if self._local is not None:
+            self._local.change(*self._own_part())
 
     def tell_pause(self, until: float) -> None:
         """Our lane pauses: let all of them pause."""
@@ -212,11 +226,15 @@ class SharedLimiter:
     def _be_alone(self, why: str) -> None:
         if self._local is not None:
             return
-        share = self._share or 1 / max(1, self._workers)
         self._permits = 0
-        self._local = LocalLimiter(self._rate_per_second * share, max(1.0, self._burst * share / 2))
+        self._local = LocalLimiter(*self._own_part())
         self._local_from = self._now() + VOID_SECONDS
         self.on_change(why)
+
+    def _own_part(self) -> tuple[float, float]:
+        """Rate and burst while we are alone."""
+        share = self._share or 1 / max(1, self._workers)
+        return self._rate_per_second * share, max(1.0, self._burst * share / 2)
 
     def _join(self) -> None:
         self._local = None

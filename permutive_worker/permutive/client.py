@@ -59,6 +59,7 @@ class PermutiveClient:
         rate_per_second: float = 0.0,
         proxy: str | None = None,
         headers: Mapping[str, str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         session: aiohttp.ClientSession | None = None,
         gates: Mapping[str, Gate] | None = None,
         wire: Wire | None = None,
@@ -80,6 +81,7 @@ class PermutiveClient:
             rate_per_second: of requests, for each workspace; 0: find the API's limit.
             proxy: instead of what the environment says.
             headers: sent with every request, in place of ours of the same name.
+            ca_file: certificates (PEM) to trust beside the system's.
             session: your own; it is not closed.
             gates: by name of the workspace, such as another client's or a worker's, to share them.
             wire: instead of HTTP, for tests.
@@ -110,6 +112,7 @@ class PermutiveClient:
             wire=wire,
             proxy_of=proxy_of,
             headers=headers,
+            ca_file=os.fspath(ca_file) if ca_file is not None else None,
         )
         options = Options(_positive("timeout", timeout), _count(max_attempts), None, max_retry_after)
         self._use(Caller(pool, keyring.default(workspace), options))

@@ -11,6 +11,7 @@ import aiohttp
 from permutive_worker.credentials import Credentials, Keyring
 from permutive_worker.http.gate import Gate
 from permutive_worker.http.plain import PlainWire, open_session
+from permutive_worker.http.tls import trusting
 from permutive_worker.model import Request, Response
 from permutive_worker.permutive.call import Api, api_of
 from permutive_worker.permutive.turnstile import Turnstile
@@ -35,6 +36,7 @@ class Pool:
         wire: Wire | None = None,
         proxy_of: Callable[[str], str | None] = lambda _: None,
         headers: Mapping[str, str] | None = None,
+        ca_file: str | None = None,
     ) -> None:
         """`wire` is used instead of HTTP; `proxy_of` says the proxy on the way to a base URL."""
         self.keyring = keyring
@@ -47,6 +49,7 @@ class Pool:
         self._wire = wire
         self._proxy_of = proxy_of
         self._headers = headers
+        self._tls = trusting(ca_file) if ca_file is not None else None
         self._wires: dict[tuple[str, float, int], Wire] = {}
         self._turnstiles: dict[str, Turnstile] = {}
 
@@ -89,7 +92,7 @@ class Pool:
 
     def _own_session(self, timeout_seconds: float) -> aiohttp.ClientSession:
         if self._owned is None or self._owned.closed:
-            self._owned = open_session(self._max_connections, timeout_seconds)
+            self._owned = open_session(self._max_connections, timeout_seconds, self._tls)
         return self._owned
 
     async def close(self) -> None:

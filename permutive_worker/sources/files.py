@@ -15,6 +15,7 @@ from permutive_worker.errors import ConfigurationError, InputError, InputTakenEr
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.formats import LineSplitter, refusal
 from permutive_worker.sources.reader import Interrupt, LineReader, NamedOrigin, TextReader
+from permutive_worker.sources.record import Record
 from permutive_worker.sources.remembered import Remembered
 from permutive_worker.sources.tracked import CheckpointStore, Tracked, is_delivered
 
@@ -138,7 +139,7 @@ class FileSource:
             UsageError: a file is missing or of a format not read, or another worker is at it.
             ConfigurationError: a checkpoint is corrupt, speaks of another file, or cannot be written.
         """
-        sizes_bytes = await asyncio.to_thread(lambda: [_examine(path) for path in self._paths])
+        sizes_bytes = await asyncio.to_thread(lambda: [size_of_input(path) for path in self._paths])
         if self.rereadable:
             self._total_bytes = sum(sizes_bytes)
         if self.remembered is not None:
@@ -150,7 +151,7 @@ class FileSource:
         await asyncio.to_thread(remembered.store.begin_anew, self._paths)
         left: list[Path] = []
         for path, size_bytes, record in zip(self._paths, sizes_bytes, records, strict=True):
-            if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
+            if (notice := already_delivered(path, size_bytes, record)) is None:
                 left.append(path)
                 if record is not None:
                     remembered.before_bytes += record.generations[-1].stored_bytes
@@ -158,10 +159,7 @@ class FileSource:
                 continue
             self._ended_bytes += size_bytes
             remembered.before_bytes += size_bytes
-            remembered.notices.append(
-                f"{path} was already delivered on {record.finished_at:%Y-%m-%d at %H:%M:%S UTC}; "
-                "--restart to send it again"
-            )
+            remembered.notices.append(notice)
         self._paths = deque(left)
         remembered.all_delivered = not left
         if left:
@@ -288,7 +286,14 @@ class _Current:
             file.stored_bytes = max(file.stored_bytes, self._text.stored_bytes)
 
 
-def _examine(path: Path) -> int:
+def already_delivered(path: Path, size_bytes: int, record: Record | None) -> str | None:
+    """Say when all of a file of this size was delivered; None if it was not."""
+    if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
+        return None
+    return f"{path} was already delivered on {record.finished_at:%Y-%m-%d at %H:%M:%S UTC}; --restart to send it again"
+
+
+def size_of_input(path: Path) -> int:
     """Return the size of a file, 0 if it has none. Raises UsageError if it will not be read."""
     try:
         status = os.stat(path)

@@ -40,6 +40,7 @@ def configure_logs(
     scrub: Scrub,
     *,
     colors: bool = True,
+    process: int | None = None,
 ) -> None:
     """Configure structlog and the standard library's logging for this process.
 
@@ -51,6 +52,7 @@ def configure_logs(
             reads holds the caller up.
         scrub: takes every known key out of a finished line. Asked for each line: keys change.
         colors: False where NO_COLOR is set; there are none anyway unless the stream is a terminal.
+        process: told in each line, where one run has several.
     """
     lines = Lines(stream)
     console = format == "console" or (format == "auto" and lines.is_terminal)
@@ -60,17 +62,24 @@ def configure_logs(
             structlog.processors.TimeStamper(
                 fmt="%H:%M:%SZ" if console and lines.is_terminal else "iso", utc=True
             ),
+            *([] if process is None else [_numbered(process)]),
             *(_console(colors=colors and lines.is_terminal) if console else _json()),
             _scrubbed(scrub),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[Routed()], level=max(_LEVELS[level], logging.WARNING), force=True)
+    logging.basicConfig(handlers=[Routed()], force=True)
+    set_log_level(level)
     logging.getLogger("aiormq").setLevel(
         logging.CRITICAL
     )  # each failed try, with a traceback; we tell a break once
+
+
+def set_log_level(level: LogLevel) -> None:
+    """Write from now on what is of this level or above; whoever holds a logger of before keeps its level."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+    logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING))
 
 
 def logger() -> FilteringBoundLogger:
@@ -142,6 +151,14 @@ def _asyncio_text(record: logging.LogRecord) -> str:
         )
     first_line = str(record.msg).partition("\n")[0]
     return first_line.partition("(")[0].partition("<")[0].rstrip()
+
+
+def _numbered(process: int) -> Processor:
+    def processor(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["process"] = process
+        return event
+
+    return processor
 
 
 def _scrubbed(scrub: Scrub) -> Processor:

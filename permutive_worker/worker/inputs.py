@@ -16,7 +16,9 @@ from permutive_worker.sources.remembered import Remembered
 from permutive_worker.sources.replay import ReplaySource
 from permutive_worker.sources.stdin import StdinSource
 from permutive_worker.sources.tracked import CheckpointStore, is_checkpoint
+from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
+from permutive_worker.telemetry.progress import estimate_total
 from permutive_worker.worker.queues import open_queue
 
 
@@ -57,12 +59,23 @@ def input_files(settings: Settings, inputs: Sequence[str]) -> list[Path]:
 
 def _own(settings: Settings, inputs: Sequence[str]) -> list[Path]:
     output = settings.output
-    return own_files(inputs, output.dead_letters, output.results, output.summary)
+    return own_files(inputs, output.dead_letters, output.results, output.summary, output.metrics)
 
 
 def remembered_by(source: Source) -> Remembered | None:
     """What the source remembers from run to run, if it does."""
     return source.remembered if isinstance(source, FileSource | FollowSource | ReplaySource) else None
+
+
+def total_lines(source: Source, counts: Counts, *, ended: bool) -> int | None:
+    """How many lines there are; estimated until the source `ended`, None if nothing can be said."""
+    read, total = source.bytes_read(), source.bytes_total()
+    remembered = remembered_by(source)
+    if remembered is None:
+        return estimate_total(counts, read, total, ended=ended)
+    before = remembered.before_bytes  # lines of earlier runs are in no count
+    left = total - before if total is not None else None
+    return estimate_total(counts, read - before, left, ended=ended, again=remembered.again)
 
 
 def _queue(settings: Settings, inputs: Sequence[str]) -> Source:

@@ -17,6 +17,7 @@ from permutive_worker.http.lean import LeanWire, misfit
 from permutive_worker.http.plain import PlainWire, open_session
 from permutive_worker.http.reach import wait_until_reachable
 from permutive_worker.http.self_check import find_fault
+from permutive_worker.http.tls import trusting
 from permutive_worker.ports import Wire
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
@@ -66,8 +67,8 @@ async def open_wires(
         UnreachableError: nobody answered within `http.timeout_seconds` (finite runs only).
     """
     http = settings.http
-    places = settings.delivery.max_in_flight * len(credentials)
-    session = await stack.enter_async_context(open_session(places, http.timeout_seconds))
+    # As many connections as the gates let requests pass: their bound may be raised while they last.
+    session = await stack.enter_async_context(open_session(0, http.timeout_seconds, trusting(http.ca_file)))
     proxy = proxy_from_environment(http.base_url, os.environ)
     plain = {
         key.name: PlainWire(session, http.base_url, key, timeout_seconds=http.timeout_seconds, proxy=proxy)

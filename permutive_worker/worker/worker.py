@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -20,7 +21,7 @@ from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
-from permutive_worker.delivery.snapshot import lane_status, queue_status
+from permutive_worker.delivery.snapshot import lane_status, lane_to_come, queue_status
 from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
@@ -31,14 +32,16 @@ from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.metrics import build_registry
-from permutive_worker.telemetry.progress import estimate_total, progress, summary
+from permutive_worker.telemetry.metrics_file import metrics_file
+from permutive_worker.telemetry.progress import progress, summary
 from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.admin import open_admin
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
-from permutive_worker.worker.inputs import open_source, remembered_by
+from permutive_worker.worker.inputs import open_source, remembered_by, total_lines
 from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
 from permutive_worker.worker.limiters import open_gates
 from permutive_worker.worker.outputs import file_writers
+from permutive_worker.worker.reload import Taken, change_limits, take_over
 from permutive_worker.worker.watch import Watch
 
 
@@ -60,6 +63,7 @@ class Worker:
         total: int | None = None,
         restart: bool = False,
         clock: Clock | None = None,
+        run_id: str | None = None,
     ) -> None:
         """Prepare a run; nothing is opened yet.
 
@@ -76,6 +80,7 @@ class Worker:
             total: how many lines there are, if that is known.
             restart: forget what is known of the inputs, and send them from their first lines.
             clock: for tests.
+            run_id: of a run that has several workers.
 
         Raises:
             UsageError, ConfigurationError: one sentence that says what to do.
@@ -83,7 +88,7 @@ class Worker:
         self.settings = settings
         self.keyring = keyring or load_keyring(os.environ)
         self._default_key = self.keyring.default(settings.input.workspace)
-        self.run_id = uuid.uuid4().hex[:12]
+        self.run_id = run_id or uuid.uuid4().hex[:12]
         self.stopping = Stop()
         self._clock = clock or SystemClock()
         store = checkpoint_store(settings, self.keyring, restart=restart)
@@ -98,6 +103,8 @@ class Worker:
         self._wire = wire
         self._wire_choice: WireChoice | None = None
         self._gates = gates or {}
+        self._own_gates: dict[str, Gate] = {}
+        self._watch: Watch | None = None
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
@@ -122,6 +129,23 @@ class Worker:
         """Stop without waiting for what is in flight."""
         self.stopping.hurry()
 
+    def reload(self, settings: Settings) -> Taken:
+        """Take what of `settings` a running worker can, and look at the key files. Gates that were given stay.
+
+        Raises:
+            ConfigurationError: what can change does not go with what cannot; nothing was changed.
+        """
+        taken = take_over(self.settings, settings)
+        change_limits(self._own_gates.values(), self.settings, taken.settings, self._clock.monotonic())
+        self.settings = taken.settings
+        if self._pipeline is not None:
+            self._pipeline.raise_max_in_flight(settings.delivery.max_in_flight)
+        for lane in self._lanes.values():
+            lane.wake()
+        if self._watch is not None:
+            self._watch.look_at_keys()
+        return taken
+
     async def run(self) -> Summary:
         """Deliver everything, or stop early and say so in the summary's exit code.
 
@@ -130,29 +154,33 @@ class Worker:
 
         Cancellation: as `hurry`; every line that was read is still settled.
         """
-        async with AsyncExitStack() as stack:
-            await self._open(stack)
-            pipeline = await self._build(stack)
-            self._state = "running"
-            await pipeline.run()
-        self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        async with metrics_file(self.settings.output.metrics, self.counts, self.look, __version__):
+            async with AsyncExitStack() as stack:
+                await self._open(stack)
+                pipeline = await self._build(stack)
+                self._state = "running"
+                await pipeline.run()
+            self._end()
         self._tell_progress()
         return self.summary()
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        listen = self.settings.admin.listen
+        await open_admin(stack, listen, self.counts, self.look, self._clock, self._end)
         await self._source.open()
         stack.push_async_callback(self._source.close)
         stack.push_async_callback(self._save_last)
         for writer in self.writers.values():
             await writer.open()
             stack.push_async_callback(self._close_writer, writer)
-        if self.settings.admin.listen is not None:
-            from permutive_worker.admin.server import AdminServer
 
-            registry = build_registry(self.counts, self.look, __version__)
-            server = AdminServer(self.settings.admin.listen, registry, self.look, self.counts)
-            await server.start()
-            stack.push_async_callback(server.close)
+    def _end(self, error: BaseException | None = None) -> None:
+        if isinstance(error, Exception):
+            self.stopping.errors.append(error)
+        if self._took_seconds is None:
+            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        if self._source.finite and self.exit_code() == 0:
+            self.counts.last_success_at = self._clock.utc_now()
 
     async def _close_writer(self, writer: OutcomeWriter) -> None:
         try:
@@ -168,6 +196,8 @@ class Worker:
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings, credentials = self.settings, list(self.keyring)
         gates = await open_gates(stack, settings, credentials, self._gates, self._clock.monotonic)
+        self._own_gates = {name: gate for name, gate in gates.items() if name not in self._gates}
+        change_limits(self._own_gates.values(), settings, self.settings, self._clock.monotonic())
         wires = await self._wires(stack, credentials)
         self._settler = Settler(
             self._source,
@@ -203,14 +233,17 @@ class Worker:
             self._settler,
             self.stopping,
             self.counts,
-            max_in_flight=settings.delivery.max_in_flight,
+            max_in_flight=self.settings.delivery.max_in_flight,
             drain_seconds=settings.delivery.drain_seconds,
         )
         expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
         queue = self._source.queue
         standstills = Standstills(queue, self._settler.put) if queue is not None else None
-        watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock)
-        await self._start_watching(stack, watch)
+        cpu_seconds = time.thread_time if isinstance(self._clock, SystemClock) else float
+        self._watch = Watch(
+            self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock, cpu_seconds
+        )
+        await self._start_watching(stack, self._watch)
         return self._pipeline
 
     async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
@@ -266,6 +299,7 @@ class Worker:
             settler.put,
             trouble,
             self.keyring.scrub,
+            keeps_answers=End.DELIVERED in self.writers,
         )
 
     def _lane_of(self, workspace: str | None) -> Lane | None:
@@ -279,16 +313,10 @@ class Worker:
             run_id=self.run_id,
             scrub=self.keyring.scrub,
             clock=self._clock,
-            on_dead_letter_error=self._dead_letter_failed,
-            on_lost=self._lost,
+            on_dead_letter_error=self.counts.dead_letter_failed,
+            on_lost=self.counts.lose,
             given_up=lambda: self.stopping.given_up,
         )
-
-    def _dead_letter_failed(self) -> None:
-        self.counts.dead_letter_write_errors += 1
-
-    def _lost(self, lines: int) -> None:
-        self.counts.lost += lines
 
     async def _start_watching(self, stack: AsyncExitStack, watch: Watch) -> None:
         works = watch.works
@@ -327,23 +355,19 @@ class Worker:
         if self._total is not None:
             return self._total
         ended = self._intake is not None and self._intake.ended and not self._intake.cut_short
-        read, total = self._source.bytes_read(), self._source.bytes_total()
-        if self._remembered is None:
-            return estimate_total(self.counts, read, total, ended=ended)
-        before = self._remembered.before_bytes  # lines of earlier runs are in no count
-        left = total - before if total is not None else None
-        again = self._remembered.again
-        return estimate_total(self.counts, read - before, left, ended=ended, again=again)
+        return total_lines(self._source, self.counts, ended=ended)
 
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""
         draining = self._pipeline is not None and self._pipeline.draining and self._state == "running"
+        lanes = [lane_status(lane, self._clock) for lane in self._lanes.values()]
         return Status(
             state="draining" if draining else self._state,
             run_id=self.run_id,
             started_at=self._began_at,
             elapsed_seconds=self._elapsed_seconds(),
-            lanes=[lane_status(lane, self._clock) for lane in self._lanes.values()],
+            lanes=lanes
+            or [lane_to_come(key.name, self.settings.rate_limit.rate_per_second) for key in self.keyring],
             held=self._intake.held if self._intake is not None else 0,
             settling=self._settler.settling if self._settler is not None else 0,
             pending_bytes=self._budget.pending_bytes,
@@ -353,6 +377,8 @@ class Worker:
             total=self._total_lines(),
             wire=self._wire_choice.kind if self._wire_choice is not None else None,
             wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
+            last_dead_letters=self._settler.letters.latest if self._settler is not None else [],
+            exit_code=self.exit_code() if self._state == "ended" else None,
             **queue_status(self._source.queue),
         )
 

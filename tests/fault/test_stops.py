@@ -21,7 +21,7 @@ from support.worker import memory_worker
 from permutive_worker.model import Response
 
 pytestmark = pytest.mark.process
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # SIGHUP: tests/integration/test_sighup.py
 WAIT_LONG = b"HTTP/1.1 429 Slow\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n"
 REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
 

@@ -199,9 +199,8 @@ def test_a_certificate_that_nobody_trusts_is_told(tmp_path, check):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
-            for _ in range(2):  # one connection is only tried
-                with suppress(OSError):
-                    context.wrap_socket(server.accept()[0], server_side=True).close()
+            with suppress(OSError):
+                context.wrap_socket(server.accept()[0], server_side=True).close()
 
         answering = threading.Thread(target=answer, daemon=True)
         answering.start()
@@ -209,4 +208,14 @@ def test_a_certificate_that_nobody_trusts_is_told(tmp_path, check):
         answering.join()
 
     assert ended.code == 69
-    assert "certificates that this machine trusts" in line_of(ended, "key works")
+    assert "http.ca_file" in line_of(ended, "connection")
+    assert "key works" not in marks(ended)
+
+
+def test_a_file_of_authorities_and_one_of_metrics_are_looked_at(tmp_path, check):
+    (tmp_path / "ca.pem").write_text("no certificate")
+
+    ended = check("--connect", "--set", "http.ca_file=ca.pem", "--set", "output.metrics=no/metrics.prom")
+
+    assert ended.code == 78
+    assert {what for what, mark in marks(ended).items() if mark == "✗"} >= {"CA file", "metrics file"}

@@ -64,6 +64,20 @@ async def test_a_slice_is_a_share_of_the_burst(client):
     assert (await RedisBucket(client, "b", "w0", 1000, 100).ask(wanted=False)).workers == 9
 
 
+async def test_what_was_saved_up_under_another_rate_is_not_spent(client):
+    bucket = RedisBucket(client, "b", "w", 100, 50)
+    await bucket.ask(wanted=False)
+    await opens(bucket)
+    await asyncio.sleep(0.3)  # in which all of 25 permits are saved up
+
+    bucket.change(10, 50)
+    first, second = await bucket.ask(wanted=True), await bucket.ask(wanted=True)
+
+    assert [first.permits, second.permits] == [25, 25]
+    assert 2 < first.wait_seconds <= 2.5  # 25 permits at 10/s
+    assert 4.5 < second.wait_seconds <= 5
+
+
 async def test_one_that_comes_back_closes_it_until_all_begin(client):
     one, other = (RedisBucket(client, "b", name, 100, 10) for name in ("one", "other"))
     await one.ask(wanted=False)

@@ -36,7 +36,9 @@ async def start(
     stdin=asyncio.subprocess.DEVNULL,
     stdout=asyncio.subprocess.PIPE,
     stderr=asyncio.subprocess.PIPE,
+    new_session=False,
 ):
+    """`new_session`: without the terminal of whoever runs the tests, as a service is."""
     environ = {
         name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
     }
@@ -51,6 +53,7 @@ async def start(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        start_new_session=new_session,
     )
 
 

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager, suppress
 
 
 class TunnelProxy:
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, to: str | None) -> None:
         self.heads: list[bytes] = []
         self.url = ""
         self._answer = answer
+        self._to = to
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -18,7 +19,8 @@ class TunnelProxy:
         if not self._answer.startswith(b"HTTP/1.1 200"):
             await writer.drain()
             return
-        host, _, port = head.split()[1].decode().rpartition(":")
+        wanted = self._to or head.split()[1].decode()
+        host, _, port = wanted.rpartition("/")[2].rpartition(":")
         there, to_there = await asyncio.open_connection(host, int(port))
         try:
             async with asyncio.TaskGroup() as group:
@@ -37,8 +39,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def tunnel_proxy(answer: bytes = b"HTTP/1.1 200 Connected\r\n\r\n") -> AsyncIterator[TunnelProxy]:
-    proxy = TunnelProxy(answer)
+async def tunnel_proxy(
+    answer: bytes = b"HTTP/1.1 200 Connected\r\n\r\n", to: str | None = None
+) -> AsyncIterator[TunnelProxy]:
+    """`to`: the URL of where every tunnel leads, whoever was asked for."""
+    proxy = TunnelProxy(answer, to)
     tasks: set[asyncio.Task] = set()
 
     async def on_connect(reader, writer):

@@ -132,7 +132,7 @@ def completed(monkeypatch, capsys, line) -> list[str]:
     ("line", "words"),
     [
         ("permutive-worker pl", ["plain,plan"]),
-        ("permutive-worker run --pro", ["plain,--progress"]),
+        ("permutive-worker run --prog", ["plain,--progress"]),
         ("permutive-worker run --progress b", ["plain,bar"]),
         ("permutive-worker run --type i", ["plain,identify"]),
         ("permutive-worker run --set log.f", ["plain,log.format="]),

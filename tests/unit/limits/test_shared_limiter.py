@@ -29,6 +29,12 @@ class Server:
         self.delay_seconds = 0.001
         self.up = True
         self.due = self.paused = self.opens = 0.0
+        self.rate, self.burst = RATE, BURST
+
+    def change(self, rate_per_second, burst):
+        self.rate, self.burst = rate_per_second, burst
+        now = asyncio.get_running_loop().time()
+        self.due = max(self.due, now + (burst - self.workers) / rate_per_second)
 
     async def ask(self, *, wanted, pause_seconds=0.0, rejoin=False):
         await asyncio.sleep(self.delay_seconds)
@@ -40,13 +46,13 @@ class Server:
         if pause_seconds:
             self.paused = max(self.paused, now + pause_seconds)
         closed = max(self.opens, self.paused)
-        capacity = BURST - self.workers
+        capacity = self.burst - self.workers
         if closed > now:
-            self.due = max(self.due, closed + capacity / RATE)
+            self.due = max(self.due, closed + capacity / self.rate)
         permits, wait = 0, 0.0
         if wanted and closed <= now:
-            permits, self.due = 1, max(self.due, now) + 1 / RATE
-            wait = max(0.0, self.due - capacity / RATE - now)
+            permits, self.due = 1, max(self.due, now) + 1 / self.rate
+            wait = max(0.0, self.due - capacity / self.rate - now)
         return Reply(permits, wait, self.workers, max(0.0, self.paused - now), max(0.0, self.opens - now))
 
     async def leave(self):
@@ -114,6 +120,26 @@ def test_together_they_use_the_rate_and_no_more_in_equal_parts():
         assert most_in_a_second(workers) <= RATE + BURST
         assert sum(sent(workers, 0, 20)) >= 0.98 * RATE * 20
         assert all(0.24 <= count / sum(sent(workers, 0, 20)) <= 0.26 for count in sent(workers, 0, 20))
+
+    run_jumping(main())
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_changed_rate_holds_for_all_of_them_alone_or_not(away):
+    async def main():
+        async def script(server, workers):
+            await asyncio.sleep(2)
+            server.up = not away
+            await asyncio.sleep(8)
+            for worker in workers:
+                worker.limiter.change(50, 10)
+            await asyncio.sleep(10)
+
+        workers = await working(4, script)
+        late = [time for worker in workers for time in worker.times if time >= 10]
+        most = max(sum(begin <= time < begin + 1 for time in late) for begin in late)
+        assert most <= 50 + 10
+        assert len(late) == pytest.approx(500, rel=0.05)
 
     run_jumping(main())
 
