@@ -52,7 +52,7 @@ async def connections(
         yield await found("shared rate", lambda: prove_shared(settings))
     if len(inputs) == 1 and is_url(inputs[0]):
         queue = await found("queue", lambda: _queue(inputs[0]))
-        will_be_made = settings.input.create and queue.exit_code == ConfigurationError.exit_code
+        will_be_made = settings.input.create and "--create" in queue.told
         yield (
             Finding(Mark.WARNING, "queue", "it is not there; a run would make it") if will_be_made else queue
         )
