@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ _SIGNS: Final = {Mark.GOOD: "✓", Mark.WARNING: "!", Mark.BAD: "✗"}
 _PLAIN_SIGNS: Final = {Mark.GOOD: "ok  ", Mark.WARNING: "warn", Mark.BAD: "BAD "}
 _COLORS: Final = {Mark.GOOD: "green", Mark.WARNING: "yellow", Mark.BAD: "red"}
 _WHAT_COLUMNS: Final = 12
+_NARROWEST_COLUMNS: Final = 40
 
 _EPILOG: Final = """\b
 Examples:
@@ -35,7 +38,7 @@ throttles, 77 the key is refused, 78 the configuration is not sound. A warning (
 """
 
 
-@click.command("check", epilog=_EPILOG)
+@click.command("check", epilog=_EPILOG, short_help="Say whether a run would start, and what to do if not.")
 @click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
 @click.option("--connect", is_flag=True, help="Try the connections and the key too.")
 @settings_options
@@ -79,10 +82,16 @@ def _keyring() -> Keyring | CredentialsError:
 
 def _tell(finding: Finding) -> None:
     signs = _SIGNS if _can_be_written("✓✗") else _PLAIN_SIGNS
-    sign = signs[finding.mark]
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-        sign = click.style(sign, fg=_COLORS[finding.mark])
-    click.echo(f"{sign} {finding.what:<{_WHAT_COLUMNS}}  {finding.told}")
+    sign, told = signs[finding.mark], finding.told
+    indent = " " * (len(sign) + _WHAT_COLUMNS + 3)
+    if sys.stdout.isatty():
+        columns = max(shutil.get_terminal_size().columns, _NARROWEST_COLUMNS)
+        told = "\n".join(textwrap.wrap(told, columns - len(indent), break_on_hyphens=False)).replace(
+            "\n", f"\n{indent}"
+        )
+        if not os.environ.get("NO_COLOR"):
+            sign = click.style(sign, fg=_COLORS[finding.mark])
+    click.echo(f"{sign} {finding.what:<{_WHAT_COLUMNS}}  {told}")
 
 
 def _can_be_written(text: str) -> bool:

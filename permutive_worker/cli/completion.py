@@ -18,7 +18,7 @@ bash must be 4.4 or newer. zsh needs `fpath+=~/.zfunc; autoload -Uz compinit; co
 """
 
 
-@click.command("completion", epilog=_EPILOG)
+@click.command("completion", epilog=_EPILOG, short_help="Print the completion script of a shell.")
 @click.argument("shell", metavar="bash|zsh|fish", type=Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

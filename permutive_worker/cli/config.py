@@ -11,19 +11,11 @@ import msgspec
 
 from permutive_worker.cli.options import loaded_from_options, settings_options
 from permutive_worker.cli.typos import CommandGroup
-from permutive_worker.config import KEYS, Key, Loaded, file_schema, values_of
+from permutive_worker.config import KEYS, SECRET_VARIABLES, Key, Loaded, file_schema, values_of
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES
 
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-_SECRETS: Final = (
-    KEY_FILE,
-    KEY,
-    WORKSPACES,
-    "PERMUTIVE_WORKER_SOURCE__PASSWORD",
-    "PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE",
-    "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD",
-    "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD_FILE",
-)
+_SECRETS: Final = (KEY_FILE, KEY, WORKSPACES, *SECRET_VARIABLES)
 _HIDDEN: Final = "[hidden]"
 
 _SHOW_EPILOG: Final = """\b

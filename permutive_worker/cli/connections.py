@@ -51,7 +51,11 @@ async def connections(
     if settings.rate_limit.shared is not None:
         yield await found("shared rate", lambda: prove_shared(settings))
     if len(inputs) == 1 and is_url(inputs[0]):
-        yield await found("queue", lambda: _queue(inputs[0]))
+        queue = await found("queue", lambda: _queue(inputs[0]))
+        will_be_made = settings.input.create and "--create" in queue.told
+        yield (
+            Finding(Mark.WARNING, "queue", "it is not there; a run would make it") if will_be_made else queue
+        )
 
 
 async def _api(settings: Settings, keyring: Keyring | None, stack: AsyncExitStack) -> AsyncIterator[Finding]:
@@ -64,15 +68,18 @@ async def _api(settings: Settings, keyring: Keyring | None, stack: AsyncExitStac
         yield name
         if name.mark is Mark.BAD:
             return
-    wires = await open_wires(
-        stack,
-        "plain",
-        settings,
-        list(keyring or Keyring.of_key("nobody")),
-        finite=True,
-        needed=False,
-        until_stopped=Stop().wait,
-    )
+    try:
+        wires = await open_wires(
+            stack,
+            "plain",
+            settings,
+            list(keyring or Keyring.of_key("nobody")),
+            finite=True,
+            needed=False,
+            until_stopped=Stop().wait,
+        )
+    except ConfigurationError:  # it was found before
+        return
     reached = await found("connection", lambda: _reach(next(iter(wires.values()))))
     yield reached
     if keyring is None or reached.mark is Mark.BAD:
@@ -108,10 +115,7 @@ async def _ask(wire: Wire) -> str:
     try:
         status = (await wire.send(_HARMLESS)).status
     except TransportError as error:
-        trust = ", and the certificates that this machine trusts" if error.kind == "tls" else ""
-        raise UnreachableError(
-            f"the API does not answer ({error.kind}): check http.base_url{trust}"
-        ) from None
+        raise UnreachableError(f"the API does not answer ({error.kind}): check http.base_url") from None
     if 200 <= status < 300:
         return "the API takes it, and lets it list cohorts"
     if status == 401:

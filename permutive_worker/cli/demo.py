@@ -33,7 +33,7 @@ Examples:
 """
 
 
-@click.command("demo", epilog=_EPILOG)
+@click.command("demo", epilog=_EPILOG, short_help="Try it all on this machine, without a key.")
 @click.option("--jobs", default=20_000, show_default=True, type=click.IntRange(1), help="How many jobs.")
 @click.option(
     "--rate", default=0.0, type=click.FloatRange(0), help="Requests a second at most. [default: none]"

@@ -8,7 +8,15 @@ from permutive_worker.errors import ConfigurationError
 from permutive_worker.sources.remembered import MAX_OPEN
 
 # The loop and its threads' pipes, stdio, outputs, the check of the wire: 40 are seen.
-LEAST: Final = 64
+_OWN: Final = 64
+_BESIDE: Final = (
+    _OWN + 2 * MAX_OPEN
+)  # beside the connections; an input under way has its file and its checkpoint
+
+
+def needed_descriptors(settings: Settings, workspaces: int) -> int:
+    """Return how many a run may have open at once."""
+    return _BESIDE + settings.delivery.max_in_flight * workspaces
 
 
 def ensure_descriptors(settings: Settings, workspaces: int) -> None:
@@ -17,15 +25,14 @@ def ensure_descriptors(settings: Settings, workspaces: int) -> None:
     Raises:
         ConfigurationError: the hard limit is lower; the run could end in the middle, with jobs that failed for it.
     """
-    beside = LEAST + 2 * MAX_OPEN  # an input under way has its file and its checkpoint
-    wanted = beside + settings.delivery.max_in_flight * workspaces
+    wanted = needed_descriptors(settings, workspaces)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     if hard == resource.RLIM_INFINITY or hard >= wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return
-    fits = (hard - beside) // workspaces
+    fits = (hard - _BESIDE) // workspaces
     lower = f", or say --max-in-flight {fits}" if fits > 0 else ""
     raise ConfigurationError(
         f"this process may have only {hard} files and connections open at once, and this run may need {wanted}: "

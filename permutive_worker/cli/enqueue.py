@@ -32,7 +32,7 @@ PERMUTIVE_WORKER_SOURCE__PASSWORD or PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE.
 """
 
 
-@click.command("enqueue", epilog=_EPILOG)
+@click.command("enqueue", epilog=_EPILOG, short_help="Put the lines of files into a queue.")
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE … URL", shell_complete=files_for)
 @click.option("--create", is_flag=True, help="Make the stream or queue if it is not there.")
 def enqueue(inputs: tuple[str, ...], create: bool) -> None:

@@ -10,11 +10,13 @@ from typing import NamedTuple
 from yarl import URL
 
 from permutive_worker.admin.server import parse_listen
+from permutive_worker.cli.descriptors import ensure_descriptors, needed_descriptors
 from permutive_worker.cli.plan import size
 from permutive_worker.config import Loaded, Settings, proxy_from_environment
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES, Keyring
 from permutive_worker.errors import ConfigurationError, CredentialsError, UsageError, WorkerError
 from permutive_worker.http.address import is_loopback
+from permutive_worker.http.tls import trusting
 from permutive_worker.outcomes.ndjson import prove_writable
 from permutive_worker.outcomes.paths import refuse_shared_files
 from permutive_worker.sources.address import is_url
@@ -66,13 +68,22 @@ async def findings(
         yield await found("results", lambda: _writable(output.results or ""))
     if output.summary is not None:
         yield await found("summary", lambda: _writable(output.summary or ""))
-    yield await found("state", lambda: _state(settings))
+    if output.metrics is not None:
+        yield await found("metrics file", lambda: _writable(output.metrics or ""))
+    if not inputs or not (is_url(inputs[0]) or inputs[0] == "-"):  # made for files only
+        state = await found("state", lambda: _state(settings))
+        needed = inputs or state.mark is Mark.GOOD
+        yield state if needed else Finding(Mark.WARNING, "state", f"{state.told}; only files need it")
     if inputs:
         yield await found("inputs", lambda: _inputs(settings, inputs))
     yield _api(settings)
+    if settings.http.ca_file is not None:
+        yield await found("CA file", lambda: _authorities(settings.http.ca_file or ""))
     yield await found("proxy", lambda: _proxy(settings))
     yield await found("rate", lambda: _rate(settings))
     yield await found("wire", lambda: _wire(settings))
+    workspaces = len(keyring) if isinstance(keyring, Keyring) else 1
+    yield await found("open files", lambda: _open_files(settings, workspaces))
     if settings.admin.listen is not None:
         yield await found("admin", lambda: _admin(settings.admin.listen or ""))
 
@@ -164,6 +175,11 @@ def _api(settings: Settings) -> Finding:
     return Finding(Mark.GOOD, "API", str(url))
 
 
+def _authorities(path: str) -> str:
+    trusting(path)
+    return f"{path} is trusted too"
+
+
 def _proxy(settings: Settings) -> str:
     proxy = proxy_from_environment(settings.http.base_url, os.environ)
     if proxy is None:
@@ -184,6 +200,11 @@ def _rate(settings: Settings) -> str:
 async def _wire(settings: Settings) -> str:
     choice = await choose_wire(settings.http.wire)
     return f"{choice.kind}, for {choice.fallback}" if choice.fallback else choice.kind
+
+
+def _open_files(settings: Settings, workspaces: int) -> str:
+    ensure_descriptors(settings, workspaces)
+    return f"{needed_descriptors(settings, workspaces)} may be needed, and are allowed"
 
 
 async def _admin(listen: str) -> str:

@@ -16,14 +16,14 @@ from permutive_worker.errors import UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.
 COMMANDS: Final = {
-    "plan": ("permutive_worker.cli.plan", "plan"),
-    "check": ("permutive_worker.cli.check", "check"),
     "run": ("permutive_worker.cli.run", "run"),
     "replay": ("permutive_worker.cli.replay", "replay"),
+    "plan": ("permutive_worker.cli.plan", "plan"),
+    "check": ("permutive_worker.cli.check", "check"),
+    "config": ("permutive_worker.cli.config", "config"),
     "enqueue": ("permutive_worker.cli.enqueue", "enqueue"),
     "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
     "api": ("permutive_worker.cli.api", "api"),
-    "config": ("permutive_worker.cli.config", "config"),
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
     "demo": ("permutive_worker.cli.demo", "demo"),
     "completion": ("permutive_worker.cli.completion", "completion"),

@@ -128,7 +128,7 @@ def files_for(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[
 def _words_for(key: Key, _ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
     """What the shell may complete the value of a flag to."""
     match key.metavar:
-        case "PATH" | "PATH|-":
+        case "PATH" | "PATH|-" | "FILE":
             return [CompletionItem(begun, type="file")]
         case "DIR":
             return [CompletionItem(begun, type="dir")]

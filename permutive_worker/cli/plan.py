@@ -26,7 +26,8 @@ from permutive_worker.worker.inputs import input_files
 BLOCK_BYTES: Final = 256 * 1024
 ASSUMED_PER_SECOND: Final = 500.0  # where a run that is to find the rate begins
 INVALID: Final = 3  # the exit code: as a run that made dead letters of them
-_FRAME_SECONDS: Final = 0.25
+FRAME_SECONDS: Final = 0.25
+_BAR_COLUMNS: Final = 30
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
 _EPILOG: Final = """\b
@@ -74,7 +75,7 @@ class Plan(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
-@click.command("plan", epilog=_EPILOG)
+@click.command("plan", epilog=_EPILOG, short_help="Say what an input holds and how long a run takes.")
 @click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @settings_options
@@ -135,7 +136,7 @@ def _default_workspace(keyring: Keyring | None, settings: Settings, warnings: li
 
 async def _read(source: Source, tally: Tally) -> InputError | None:
     """Count every line; return what kept an input from being read to its end."""
-    shown = _Shown(source)
+    shown = Shown(source)
     await source.open()
     try:
         while deliveries := await source.receive(BLOCK_BYTES):
@@ -150,28 +151,32 @@ async def _read(source: Source, tally: Tally) -> InputError | None:
     return None
 
 
-class _Shown:
+class Shown:
     """How far it is, on stderr, in place; nothing unless that is a terminal."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._shows = sys.stderr is not None and sys.stderr.isatty()
-        self._next_at = time.monotonic() + _FRAME_SECONDS
+        self._next_at = time.monotonic() + FRAME_SECONDS
         self._columns = 0
 
     def look(self, lines: int) -> None:
         if not self._shows or time.monotonic() < self._next_at:
             return
-        self._next_at = time.monotonic() + _FRAME_SECONDS
+        self._next_at = time.monotonic() + FRAME_SECONDS
         total = self._source.bytes_total()
-        done = f"{self._source.bytes_read() / total:4.0%}  " if total else ""
-        text = f"{done}{lines:,} lines"
+        text = f"{_bar(self._source.bytes_read() / total)}{lines:,} lines" if total else f"{lines:,} lines"
         self._columns = max(self._columns, len(text))
         click.echo("\r" + text.ljust(self._columns), err=True, nl=False)
 
     def end(self) -> None:
         if self._columns:
             click.echo("\r" + " " * self._columns + "\r", err=True, nl=False)
+
+
+def _bar(done: float) -> str:
+    full = "━" * int(done * _BAR_COLUMNS)
+    return f"{full:<{_BAR_COLUMNS}} {done:4.0%}  "
 
 
 def _plan(settings: Settings, tally: Tally, files: int, stored_bytes: int, warnings: list[str]) -> Plan:
@@ -206,7 +211,7 @@ def _text(told: Plan, tally: Tally) -> Iterator[str]:
         *([("  blank", f"{told.blank:,}", "skipped")] if told.blank else []),
         *([("  invalid", f"{told.invalid:,}", "dead letters of a run")] if told.invalid else []),
         ("requests", f"{told.requests:,}", _workspaces(tally)),
-        ("time", duration(told.seconds), _at_rate(told)),
+        ("time", duration(told.seconds) if told.seconds >= 1 else "< 1 s", _at_rate(told)),
     ]
     names, numbers = (max(len(row[column]) for row in figures) for column in (0, 1))
     for name, number, more in figures:

@@ -70,7 +70,7 @@ class Filter(msgspec.Struct, frozen=True):
         )
 
 
-@click.command("replay", epilog=_EPILOG)
+@click.command("replay", epilog=_EPILOG, short_help="Deliver dead letters again.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE …", type=click.Path(path_type=Path))
 @click.option(
     "--reason",

@@ -26,7 +26,7 @@ Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the READ
 """
 
 
-@click.command("run", epilog=_EPILOG)
+@click.command("run", epilog=_EPILOG, short_help="Deliver files, a pipe or a queue.")
 @click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
 @click.option("--restart", is_flag=True, help="Forget what is known of the inputs; send all of them again.")
 @settings_options

@@ -1,7 +1,7 @@
 """The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
 
 from permutive_worker.config.key import Key
-from permutive_worker.config.layers import is_secret, unknown_name
+from permutive_worker.config.layers import SECRET_VARIABLES, is_secret, unknown_name
 from permutive_worker.config.schema import file_schema
 from permutive_worker.config.settings import (
     KEYS,
@@ -24,6 +24,7 @@ from permutive_worker.http.address import proxy_from_environment
 
 __all__ = [
     "KEYS",
+    "SECRET_VARIABLES",
     "Admin",
     "Delivery",
     "Guard",

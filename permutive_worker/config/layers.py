@@ -33,7 +33,7 @@ _SECRETS_ARE_ELSEWHERE: Final = (
 
 
 # The password of a queue is a secret: read where the queue is opened, no key of the configuration.
-_SECRET_VARIABLES: Final = (
+SECRET_VARIABLES: Final = (
     "PERMUTIVE_WORKER_SOURCE__PASSWORD",
     "PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE",
     "PERMUTIVE_WORKER_RATE_LIMIT__SHARED_PASSWORD",
@@ -178,7 +178,7 @@ def _flatten(document: Mapping[str, Any], sections: Container[str]) -> Iterator[
 
 
 def _is_no_key(variable: str) -> bool:
-    return variable in _SECRET_VARIABLES or (
+    return variable in SECRET_VARIABLES or (
         "__" not in variable and _SERVICE_LINK.fullmatch(variable) is not None
     )
 

@@ -276,7 +276,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     settings: Settings
     origins: dict[str, str]
-    references: dict[str, str]
+    references: dict[str, str] = {}  # msgspec copies an empty default
     held: dict[str, str] = {}
 
 

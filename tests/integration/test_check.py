@@ -4,13 +4,16 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
+import trustme
 from support.in_process import calling
 from support.program import KEY
 
@@ -174,3 +177,45 @@ def test_a_queue_that_is_not_there_is_69(check):
 
     assert ended.code == 69
     assert (marks(ended)["inputs"], marks(ended)["queue"]) == ("✓", "✗")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mark"),
+    [(["jobs.ndjson"], "✗"), ([], "!"), (["-"], None), (["redis://h/0?stream=jobs"], None)],
+)
+def test_a_place_for_checkpoints_is_needed_for_files_only(inputs, mark, tmp_path, check):
+    (tmp_path / "jobs.ndjson").touch()
+
+    ended = check("--state-dir", "jobs.ndjson/state", *inputs)
+
+    assert marks(ended).get("state") == mark
+    assert ended.code == (78 if mark == "✗" else 0)
+
+
+def test_a_certificate_that_nobody_trusts_is_told(tmp_path, check):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with suppress(OSError):
+                context.wrap_socket(server.accept()[0], server_side=True).close()
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        ended = check("--connect", "--base-url", f"https://127.0.0.1:{server.getsockname()[1]}")
+        answering.join()
+
+    assert ended.code == 69
+    assert "http.ca_file" in line_of(ended, "connection")
+    assert "key works" not in marks(ended)
+
+
+def test_a_file_of_authorities_and_one_of_metrics_are_looked_at(tmp_path, check):
+    (tmp_path / "ca.pem").write_text("no certificate")
+
+    ended = check("--connect", "--set", "http.ca_file=ca.pem", "--set", "output.metrics=no/metrics.prom")
+
+    assert ended.code == 78
+    assert {what for what, mark in marks(ended).items() if mark == "✗"} >= {"CA file", "metrics file"}

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 
 import pytest
 from support.in_process import calling
@@ -63,6 +64,19 @@ async def test_from_a_pipe_and_without_a_rate_one_is_assumed(tmp_path):
     told = json.loads(ended.stdout)
     assert ended.code == 0
     assert (told["rate_per_second"], told["rate_is_assumed"], told["seconds"]) == (500, True, 2)
+
+
+def test_no_connection_is_opened(plan, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("it opened a connection")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+    assert (
+        plan("--rate", "5", "--admin", "9000", env={"PERMUTIVE_API_KEY": KEY}, lines=[identify()]).code == 0
+    )
 
 
 def test_inputs_are_those_of_run(tmp_path, plan):

@@ -207,7 +207,10 @@ def test_every_command_line_is_understood(line):
 def test_command_lines_were_found():
     names = {parse(arguments_of(line)).command.name for line in commands()}
 
-    assert {"run", "replay", "enqueue", "summarize", "sandbox", "demo"} | {
+    assert {"run", "replay", "enqueue", "summarize", "sandbox", "demo", "plan", "check"} | {
+        "show",
+        "schema",
+        "completion",
         "list",
         "create",
         "aliases",

@@ -1,11 +1,15 @@
 """Lines are counted as a run would see them."""
 
+import io
+import sys
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from permutive_worker.cli.plan import size
+from permutive_worker.cli import plan
+from permutive_worker.cli.plan import Shown, size
 from permutive_worker.cli.tally import KEPT, Tally
 from permutive_worker.jobs.decode import Decoder
 from permutive_worker.model import Delivery
@@ -56,3 +60,31 @@ def test_what_is_kept_does_not_grow():
 )
 def test_sizes_as_a_person_says_them(count_bytes, told):
     assert size(count_bytes) == told
+
+
+class Half:
+    """A source that is read to its half."""
+
+    def bytes_read(self):
+        return 50
+
+    def bytes_total(self):
+        return 100
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_how_far_it_is_is_shown_at_a_terminal_and_taken_away(is_terminal, monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(stderr, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(plan, "FRAME_SECONDS", 0)
+    shown = Shown(Half())
+
+    shown.look(1234)
+    shown.end()
+
+    if is_terminal:
+        assert "50%  1,234 lines" in stderr.getvalue()
+        assert stderr.getvalue().endswith(" \r")
+    else:
+        assert stderr.getvalue() == ""

@@ -74,7 +74,13 @@ def test_a_pause_that_is_too_long_for_a_finite_run_ends_with_75_and_says_until_w
     assert summary.exit_code == 75
     assert len(requests) == 1
     assert isinstance(worker.errors()[0], ThrottledTooLong)
-    assert "2026-01-01 02:00" in str(worker.errors()[0])
+    assert "wait 2 h, until 2026-01-01 02:00" in str(worker.errors()[0])
+
+
+def test_an_absurd_pause_is_told_in_days():
+    worker, _, summary, _ = run([(429, {"Retry-After": str(10**12)})], delivery=ONE)
+    assert summary.exit_code == 75
+    assert "asks to wait 365 d, until 2027-01-01" in str(worker.errors()[0])
 
 
 def test_a_wait_that_a_rejected_job_is_given_is_nobodys():
