@@ -62,11 +62,11 @@ class MetricsFile:
 
     async def open(self) -> None:
         """Take over the last success and write for the first time. Raises ConfigurationError."""
-        if self._path.exists() and not self._path.is_file():
-            raise ConfigurationError(f"the metrics file {self._path} is no file: name another")
         if self._path.suffix != _SUFFIX:
             logger().warning("metrics_file.unread", hint="node_exporter reads only names that end with .prom")
         try:
+            if self._path.exists() and not self._path.is_file():
+                raise ConfigurationError(f"the metrics file {self._path} is no file: name another")
             self._counts.last_success_at = await asyncio.to_thread(last_success, self._path)
             await self._write()
         except OSError as error:

@@ -48,9 +48,9 @@ def test_it_is_written_at_the_start_every_15_seconds_and_at_the_end(path, counts
             for number in (1, 2):
                 seen.append(read(path))
                 counts.read = number
-                await asyncio.sleep(EVERY_SECONDS - 1)
+                await asyncio.sleep(EVERY_SECONDS - 2)
                 seen.append(read(path))
-                await asyncio.sleep(2)
+                await asyncio.sleep(3)
                 seen.append(read(path))
             counts.read = 3
         return [*seen, read(path)]
