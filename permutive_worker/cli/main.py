@@ -10,6 +10,8 @@ from typing import Final, NoReturn
 import click
 
 from permutive_worker import __version__
+from permutive_worker.cli.directory import is_homeless
+from permutive_worker.cli.printable import printable_lines
 from permutive_worker.errors import UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.
@@ -22,6 +24,8 @@ COMMANDS: Final = {
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
     "demo": ("permutive_worker.cli.demo", "demo"),
 }
+
+_HOMELESS: Final = "the directory it was started in is gone, and a path is meant from there; start it in another, or name whole paths"
 
 _EPILOG: Final = """\b
 Try it without a key:
@@ -72,8 +76,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         code = _told(error)
     except WorkerError as error:
-        click.echo(f"permutive-worker: {error}", err=True)
+        click.echo(f"permutive-worker: {printable_lines(str(error))}", err=True)
         code = error.exit_code
+    except FileNotFoundError as error:
+        if not is_homeless(error):
+            raise
+        click.echo(f"permutive-worker: {_HOMELESS}", err=True)
+        code = UsageError.exit_code
     except BrokenPipeError:
         code = 0
         # Nobody reads stdout any more; the interpreter must not complain of it at exit.
@@ -102,5 +111,5 @@ def _told(error: click.ClickException) -> int:
     """Say what is wrong with the command line in one line; click's own exit code would be 2."""
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
-    click.echo(f"permutive-worker: {error.format_message()}{hint}", err=True)
+    click.echo(f"permutive-worker: {printable_lines(error.format_message())}{hint}", err=True)
     return error.exit_code if error.exit_code not in (1, 2) else UsageError.exit_code

@@ -13,7 +13,9 @@ import click
 import msgspec
 
 from permutive_worker.cli.bar import progress_shown
+from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.hints import hints
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.reload import Reloader, has_terminal
 from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
@@ -58,7 +60,9 @@ def run_to_exit(
             return runner.run(_run(settings, make, load, hinting=hinting))
     except WorkerError:
         raise
-    except Exception as bug:  # noqa: BLE001  (its text may hold an identifier, so Python shall not print it)
+    except Exception as bug:
+        if is_homeless(bug):
+            raise
         logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
         _say(_sentence(bug))
         return 1
@@ -109,7 +113,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _say(sentence: str) -> None:
-    _write_line(f"permutive-worker: {sentence}")
+    _write_line(f"permutive-worker: {printable(sentence)}")
 
 
 def _write_line(line: str) -> None:
