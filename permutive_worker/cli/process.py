@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def run_to_exit(
         keyring.scrub_text,
         colors=not os.environ.get("NO_COLOR"),
     )
+    _leave_no_core()
     for warning in keyring.warnings:
         logger().warning("credentials.weak", reason=warning)
     if settings.output.summary is not None:
@@ -66,6 +68,12 @@ def run_to_exit(
         logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
         _say(_sentence(bug))
         return 1
+
+
+def _leave_no_core() -> None:
+    """A crash shall not write the key and people's identifiers to a file that nobody asked for."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
