@@ -6,7 +6,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -89,12 +90,11 @@ async def _run(
 ) -> int:
     worker = make()
     _stop_on_signals(worker)
-    if load is not None and not has_terminal():
-        _reload_on_sighup(Reloader(worker, load))
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    async with progress_shown(settings.log.progress, worker.counts, worker.look, sys.stderr):
-        summary = await worker.run()
+    with _reloading(worker, load):
+        async with progress_shown(settings.log.progress, worker.counts, worker.look, sys.stderr):
+            summary = await worker.run()
     for notice in worker.notices():
         _say(notice)
     for sentence in dict.fromkeys(map(_sentence, worker.errors())):  # one for many groups that failed alike
@@ -153,9 +153,20 @@ def _stop_on_signals(worker: Worker) -> None:
             loop.add_signal_handler(number, on_signal)
 
 
-def _reload_on_sighup(reloader: Reloader) -> None:
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
+@contextmanager
+def _reloading(worker: Worker, load: Callable[[], Loaded] | None) -> Iterator[None]:
+    """Without a terminal SIGHUP reads the settings again, unless nohup says otherwise."""
+    if load is None or has_terminal() or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, Reloader(worker, load).ask)
+    try:
+        yield
+    finally:
+        # One that comes too late must not end the process with a signal instead of its exit code.
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _tell(settings: Settings, summary: Summary) -> int:

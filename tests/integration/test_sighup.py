@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 from support.faults import assert_conserved, ended, identify, lines
@@ -196,3 +197,20 @@ async def test_at_a_terminal_sighup_ends_the_run(folder):
     summary = json.loads((folder / "summary.json").read_bytes())
     assert summary["exit_code"] == 75
     assert_conserved(summary)
+
+
+async def test_a_signal_at_any_moment_of_the_end_does_not_change_the_exit_code(folder):
+    configure(folder, "")
+    (folder / "jobs.ndjson").write_bytes(lines(*map(identify, range(200))))
+    async with raw_server(OK) as server:
+        process = await running(folder, server.url)
+        await server.asked.wait()
+        ending = asyncio.create_task(ended(process))
+        while not ending.done():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.001)
+        end = await ending
+
+    assert end.code == 0, end.text
+    assert end.summary["delivered"] == 200
