@@ -12,6 +12,7 @@ import click
 from permutive_worker import __version__
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.printable import printable_lines
+from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.errors import UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit; see the README for the exit codes."""
     _fill_closed_descriptors()
     _be_stoppable()
+    outlive_hangups()
     try:
         code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
         if sys.stdout is not None:

@@ -18,7 +18,8 @@ from permutive_worker.cli.bar import progress_shown
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.hints import hints
 from permutive_worker.cli.printable import printable
-from permutive_worker.cli.reload import Reloader, has_terminal
+from permutive_worker.cli.reload import Reloader
+from permutive_worker.cli.terminal import has_terminal
 from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.credentials import Keyring

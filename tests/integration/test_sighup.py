@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from support.faults import assert_conserved, ended, identify, lines
@@ -199,13 +201,20 @@ async def test_at_a_terminal_sighup_ends_the_run(folder):
     assert_conserved(summary)
 
 
-async def test_a_signal_at_any_moment_of_the_end_does_not_change_the_exit_code(folder):
+def catches(pid) -> bool:
+    """Whether the process has got as far as to have a handler of SIGHUP."""
+    (caught,) = re.findall(r"^SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) & 1)  # SIGHUP is 1
+
+
+async def test_a_signal_at_any_moment_but_the_first_does_not_change_the_exit_code(folder):
     configure(folder, "")
     (folder / "jobs.ndjson").write_bytes(lines(*map(identify, range(200))))
     async with raw_server(OK) as server:
         process = await running(folder, server.url)
-        await server.asked.wait()
         ending = asyncio.create_task(ended(process))
+        while not catches(process.pid):
+            await asyncio.sleep(0.001)
         while not ending.done():
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGHUP)
