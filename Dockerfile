@@ -1,17 +1,22 @@
 # The worker and nothing else: no compiler, no shell needed, no secret. Keys come at run time, as a mounted file.
 #
 #   docker build -t permutive-worker .
+#   docker build -t permutive-worker --build-arg EXTRAS="redis kafka" .     # for queues; see pyproject.toml
 #   docker run --rm permutive-worker --help
 
 ARG PYTHON_TAG=3.13-slim
 
 FROM python:${PYTHON_TAG} AS build
+ARG EXTRAS=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python -m venv /opt/venv
 # Before the sources, so that a change of code does not fetch the dependencies again.
 COPY requirements.lock .
-RUN /opt/venv/bin/pip install --require-hashes --only-binary=:all: -r requirements.lock
+COPY deploy/locks deploy/locks
+RUN IFS=', '; set -- -r requirements.lock; \
+    for extra in $EXTRAS; do set -- "$@" -r "deploy/locks/$extra.lock"; done; \
+    /opt/venv/bin/pip install --require-hashes --only-binary=:all: "$@"
 COPY pyproject.toml README.md LICENSE ./
 COPY permutive_worker permutive_worker
 RUN python -m pip wheel --no-deps --wheel-dir /wheels . \
@@ -27,7 +32,7 @@ LABEL org.opencontainers.image.title="permutive-worker" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# The only folder that is written to; the root may be read-only.
+# Dead letters and checkpoints, the only folder that is written to; the root may be read-only.
 RUN install -d -o 10001 -g 10001 -m 0700 /data
 COPY --from=build /opt/venv /opt/venv
 # The admin server is on, and not on loopback alone: whoever probes or scrapes is outside the container.
@@ -39,7 +44,5 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 9000
-# An empty ProxyHandler: a proxy from the environment does not know the way to this very machine.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=20s CMD ["python", "-c", \
-    "import os, urllib.request as u; a = os.environ.get('PERMUTIVE_WORKER_ADMIN__LISTEN'); a and u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:' + a.rpartition(':')[2] + '/livez', timeout=4)"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s CMD ["python", "-m", "permutive_worker.cli.livez"]
 ENTRYPOINT ["permutive-worker"]

@@ -4,6 +4,7 @@ WorkerError                    something a person must know; `exit_code` is what
 ├── UsageError            64   a bad flag, a missing input
 ├── UnreachableError      69   the API host (or a broker) does not answer at the start
 ├── InputError            74   an input could not be read to its end
+│   └── InputTakenError   64   another worker took it in the middle of the run
 ├── OutputError           74   a result, dead letter or returned line could not be written
 ├── ThrottledTooLong      75   the API asks for a longer pause than a finite run may wait
 ├── KeyRefusedError       77   the API refuses the key
@@ -55,6 +56,12 @@ class InputError(WorkerError):
     """An input could not be read to its end; what could be read was delivered."""
 
     exit_code: int = 74
+
+
+class InputTakenError(InputError):
+    """Another worker is delivering an input that this run came to; all others were delivered."""
+
+    exit_code: int = 64
 
 
 class OutputError(WorkerError):

@@ -1,11 +1,13 @@
-"""The admin server: `/metrics`, `/livez`, `/readyz`, `/status` and a list of them at `/`.
+"""The admin server: a page at `/`, `/events` that moves it, `/status`, `/metrics`, `/livez` and `/readyz`.
 
-It only reads: GET, nothing else, no identifiers, no key; one position in the input, of the longest line of jobs
-behind one user.
+It only reads: GET, nothing else, no identifiers, no key; positions in the input of dead letters and of the
+longest line of jobs behind one user.
 """
 
+import asyncio
 import os
-from typing import Any, Final
+from importlib.resources import files
+from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
@@ -13,11 +15,15 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from permutive_worker.admin.door import Door
+from permutive_worker.admin.events import EventStream
 from permutive_worker.errors import ConfigurationError
+from permutive_worker.ports import Clock, SystemClock
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.document import status_document
+from permutive_worker.telemetry.history import History
 from permutive_worker.telemetry.logs import logger
-from permutive_worker.telemetry.progress import progress
-from permutive_worker.telemetry.status import Look, Status
+from permutive_worker.telemetry.status import Look
 
 try:
     from prometheus_client.aiohttp import make_aiohttp_handler
@@ -35,39 +41,64 @@ _LOOPBACK: Final = "127.0.0.1"
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_PATHS: Final = """\
-/metrics  Prometheus metrics
-/livez    200 while the process works
-/readyz   200 while jobs would be delivered, else 503 and why
-/status   what the worker is doing, as JSON
-"""
+_PAGE: Final = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.png": ("icon.png", "image/png"),
+}
+_LOOK_SECONDS: Final = 1.0
 
 
 class AdminServer:
-    """Serves one worker's metrics and probes.
+    """Serves one worker's page, metrics and probes.
 
     Args:
         listen: `HOST:PORT`, `:PORT` or `PORT`; without a host only this machine can connect; port 0
             takes a free one.
         registry: of `build_registry`.
-        look: asked at each request.
-        counts: of the run.
+        look: asked at each request, and once a second while somebody looks at the page.
+        counts: of the run; read once a second.
+        clock: for tests.
 
     Raises:
         ConfigurationError: `listen` cannot be read.
     """
 
-    def __init__(self, listen: str, registry: CollectorRegistry, look: Look, counts: Counts) -> None:
+    def __init__(
+        self,
+        listen: str,
+        registry: CollectorRegistry,
+        look: Look,
+        counts: Counts,
+        clock: Clock | None = None,
+    ) -> None:
         self._host, self._port = parse_listen(listen)
         self._registry = registry
         self._look = look
         self._counts = counts
+        self._clock = clock or SystemClock()
         self._log = logger()
+        self._history = History()
+        self._events = EventStream(self._document)
+        self._door = Door(self._host)
+        self._listening: asyncio.Server | None = None
+        self._ticking: asyncio.Task[None] | None = None
         # Nobody needs to see a probe end: close() must not eat the time the delivery has to drain.
         self._runner = web.AppRunner(
-            self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+            self._application(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            handler_cancellation=True,  # who looked at the page and went leaves nothing behind
+            keepalive_timeout=75.0,  # longer than between two scrapes
+            lingering_time=0.0,  # nobody has a body to send here
+            read_bufsize=4096,
         )
 
     @property
@@ -83,26 +114,46 @@ class AdminServer:
             ConfigurationError: the address is taken, not allowed or not this machine's.
         """
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None  # noqa: S101  (set up just before)
+        loop = asyncio.get_running_loop()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            self._listening = await loop.create_server(
+                lambda: self._door.protocol(server), self._host, self._port
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigurationError(
                 f"The admin server cannot listen on {self.url}: {_reason(error)}. "
                 "Choose another address with --admin HOST:PORT, or stop the program that has this one."
             ) from error
-        self._port = self._runner.addresses[0][1]
+        self._port = self._listening.sockets[0].getsockname()[1]
+        self._ticking = asyncio.create_task(self._tick(), name="admin")
         self._log.info("admin.listening", url=self.url)
 
     async def close(self) -> None:
-        """Stop listening; requests under way have a second. May be called twice, or without start."""
+        """Tell all who look how it ended, and stop listening; requests under way have a second.
+
+        May be called twice, or without start.
+        """
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.wait((self._ticking,))
+        if self._listening is not None:
+            self._listening.close()
+        self._events.close()
         await self._runner.cleanup()
 
     def _application(self) -> web.Application:
-        application = web.Application()
+        @web.middleware
+        async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._door.enter(request, handler)
+
+        application = web.Application(middlewares=[enter])
         application.on_response_prepare.append(_prepare)
         for path, handler in (
-            ("/", self._index),
+            *((path, _page(name, kind)) for path, (name, kind) in _PAGE.items()),
+            ("/events", self._events.handle),
             ("/metrics", make_aiohttp_handler(self._registry)),
             ("/livez", self._livez),
             ("/readyz", self._readyz),
@@ -111,8 +162,19 @@ class AdminServer:
             application.router.add_get(path, handler, allow_head=False)
         return application
 
-    async def _index(self, _request: web.Request) -> web.Response:
-        return web.Response(text=_PATHS)
+    async def _tick(self) -> None:
+        while True:
+            self._observe()
+            self._events.publish()
+            self._door.reset()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _observe(self) -> None:
+        self._history.observe(self._counts, self._clock.monotonic(), self._clock.utc_now())
+
+    def _document(self) -> bytes:
+        now = self._clock.utc_now()
+        return msgspec.json.encode(status_document(self._counts, self._look(), self._history, now))
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -126,37 +188,23 @@ class AdminServer:
         return web.Response(status=503, text=reason + "\n")
 
     async def _status(self, _request: web.Request) -> web.Response:
-        document = status_document(self._counts, self._look())
-        return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+        return web.Response(body=self._document(), content_type="application/json")
+
+
+def _page(name: str, content_type: str) -> Handler:
+    """Answer with one of the page's files, whatever is asked for in `Accept`."""
+    body = (files("permutive_worker.admin") / "page" / name).read_bytes()
+    charset = None if content_type.startswith("image/") else "utf-8"
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=content_type, charset=charset)
+
+    return answer
 
 
 async def _prepare(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
     response.headers.popall(hdrs.SERVER, None)
-
-
-def status_document(counts: Counts, status: Status) -> dict[str, Any]:
-    """Return what `/status` says: the run at one moment, with numbers, job types and one position."""
-    return {
-        **msgspec.structs.asdict(status),
-        "ready": status.ready,
-        "pending": status.pending,
-        "progress": progress(counts, status.elapsed_seconds, status.total),
-        "counts": {
-            "source": counts.source,
-            "read": counts.read,
-            "delivered": {kind: of_kind.delivered for kind, of_kind in counts.kinds.items()},
-            "dead_lettered": counts.dead_lettered,
-            "skipped": counts.skipped,
-            "returned": counts.returned,
-            "requests": counts.requests,
-            "request_errors": counts.request_errors,
-            "retries": counts.retries,
-            "throttled": counts.throttled,
-            "ambiguous": counts.ambiguous,
-            "last_delivery_at": counts.last_delivery_at,
-        },
-    }
 
 
 def parse_listen(listen: str) -> tuple[str, int]:

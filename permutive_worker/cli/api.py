@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from permutive_worker.cli.calls import verb
+from permutive_worker.cli.typos import Choice, CommandGroup
 from permutive_worker.errors import UsageError
 from permutive_worker.permutive.client import PermutiveClient
 from permutive_worker.permutive.listing import Listing
@@ -28,7 +29,7 @@ _ALIASES: Final = click.option(
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def api() -> None:
     """Call the Permutive API by hand. Answers are NDJSON on stdout; --table makes a table of them."""
 
@@ -86,7 +87,7 @@ def create_cohort(
 @_DESCRIPTION
 @click.option("--no-description", is_flag=True, help="Delete its description.")
 @_TAGS
-@click.option("--state", type=click.Choice(["Enabled", "Disabled"]), help="Whether it is computed.")
+@click.option("--state", type=Choice(["Enabled", "Disabled"]), help="Whether it is computed.")
 def update_cohort(
     permutive: PermutiveClient,
     cohort_id: str,

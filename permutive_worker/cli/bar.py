@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.progress import RecentRate, progress_line, share
+from permutive_worker.telemetry.progress import RecentRate, duration, progress_line, share
 from permutive_worker.telemetry.status import LaneStatus, Look, Status
 
 Mode = Literal["auto", "bar", "json", "off"]
@@ -29,7 +30,7 @@ _TOO_NARROW_FOR_A_BAR: Final = 60  # columns; the numbers matter more
 
 @asynccontextmanager
 async def progress_shown(
-    mode: Mode, counts: Counts, look: Look, stream: TextIO | None
+    mode: Mode, counts: Counts, look: Look, stream: TextIO | None, *, last_line: bool = True
 ) -> AsyncIterator[None]:
     """Show the progress while the block runs, and one last line after it.
 
@@ -38,13 +39,15 @@ async def progress_shown(
         counts: of the run.
         look: asked four times a second for the bar, every ten seconds for JSON.
         stream: stderr; None (there is none) shows nothing.
+        last_line: of the bar; False: more is said than it could.
 
     Cancellation: safe; the block's own exceptions pass unchanged.
     """
     if mode == "off" or stream is None:
         yield
         return
-    telling = show if mode == "bar" or (mode == "auto" and _is_terminal(stream)) else tell
+    is_bar = mode == "bar" or (mode == "auto" and _is_terminal(stream))
+    telling = partial(show, last_line=last_line) if is_bar else tell
     # No TaskGroup: it would wrap the exceptions of the block, and let a fault of the bar end the run.
     teller = asyncio.create_task(telling(counts, look, stream), name="progress")
     await asyncio.sleep(0)  # a task cancelled before it began would leave no last line
@@ -78,8 +81,8 @@ def _written(line: str, stream: TextIO) -> bool:
     return True
 
 
-async def show(counts: Counts, look: Look, stream: TextIO) -> None:
-    """Draw a bar on `stream` until cancelled, then leave one line that says what was done."""
+async def show(counts: Counts, look: Look, stream: TextIO, *, last_line: bool = True) -> None:
+    """Draw a bar on `stream` until cancelled, then leave one line that says what was done, if it is wanted."""
     console = QuietConsole(file=stream, highlight=False)
     bar = Bar(counts)
     try:
@@ -91,7 +94,7 @@ async def show(counts: Counts, look: Look, stream: TextIO) -> None:
     except (OSError, ValueError):  # the terminal is gone
         console.quiet = True
     finally:
-        if look().state != "starting":
+        if last_line and look().state != "starting":
             _leave(console, bar.last_line(look()))
 
 
@@ -198,20 +201,6 @@ def _lane_held(lane: LaneStatus, now: datetime) -> str:
     if lane.pause_reason == "halt":
         return "halted: the API refuses these requests"
     return "" if lane.breaker == "closed" else "waiting: the API does not answer"
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: `8 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
-    whole = int(seconds)
-    for unit, unit_seconds, smaller, smaller_seconds in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if whole >= unit_seconds:
-            rest = whole % unit_seconds // smaller_seconds
-            return f"{whole // unit_seconds} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
 
 
 def _percent(done: float) -> str:

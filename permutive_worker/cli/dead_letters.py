@@ -8,10 +8,19 @@ from typing import Final
 import click
 import msgspec
 
+from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.outcomes.dead_letters import read_dead_letters
 
 _EXAMPLES: Final = 3
+_EPILOG: Final = """\b
+Examples:
+  permutive-worker dead-letters summarize dead-letters.ndjson
+  permutive-worker dead-letters summarize --json old-*.ndjson.gz | jq '.groups[0].examples'
+
+\b
+Days are those of UTC; examples are the positions of the first lines of each group.
+"""
 _HEADINGS: Final = ("count", "reason", "status", "code", "day", "examples")
 
 
@@ -39,12 +48,12 @@ class DeadLetterSummary(msgspec.Struct):
     groups: list[Group]  # the largest first
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=CommandGroup)
 def dead_letters() -> None:
     """Look into dead-letter files."""
 
 
-@dead_letters.command()
+@dead_letters.command(epilog=_EPILOG)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def summarize(files: tuple[Path, ...], as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from permutive_worker.cli.options import files_for
 from permutive_worker.errors import InputError, UnreachableError, UsageError, WorkerError
 from permutive_worker.model import Delivery
 from permutive_worker.ports import Publisher, Source
@@ -32,7 +33,7 @@ PERMUTIVE_WORKER_SOURCE__PASSWORD or PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE.
 
 
 @click.command("enqueue", epilog=_EPILOG)
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE … URL")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE … URL", shell_complete=files_for)
 @click.option("--create", is_flag=True, help="Make the stream or queue if it is not there.")
 def enqueue(inputs: tuple[str, ...], create: bool) -> None:
     """Put the lines of FILE … into the queue at URL, and see that the broker has them."""

@@ -1,12 +1,25 @@
 """What a person at a terminal may want to do next, after a run that did not deliver everything."""
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.model import End, Summary
 from permutive_worker.outcomes.returned import ReturnedWriter
-from permutive_worker.worker import Worker
+from permutive_worker.ports import OutcomeWriter
+from permutive_worker.telemetry.counts import Counts
 
 
-def hints(worker: Worker, summary: Summary, dead_letters: str) -> list[str]:
+class Finished(Protocol):
+    """What is asked of a run that has ended."""
+
+    counts: Counts
+
+    @property
+    def writers(self) -> Mapping[End, OutcomeWriter]: ...
+
+
+def hints(worker: Finished, summary: Summary, dead_letters: str) -> list[str]:
     """Return a sentence for each place where lines are that were not delivered.
 
     `dead_letters` is the path of theirs.

@@ -12,18 +12,24 @@ import click
 from permutive_worker import __version__
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.printable import printable_lines
+from permutive_worker.cli.secrets import is_secret, refusal
 from permutive_worker.cli.terminal import outlive_hangups
+from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.errors import UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.
 COMMANDS: Final = {
+    "plan": ("permutive_worker.cli.plan", "plan"),
+    "check": ("permutive_worker.cli.check", "check"),
     "run": ("permutive_worker.cli.run", "run"),
     "replay": ("permutive_worker.cli.replay", "replay"),
     "enqueue": ("permutive_worker.cli.enqueue", "enqueue"),
     "dead-letters": ("permutive_worker.cli.dead_letters", "dead_letters"),
     "api": ("permutive_worker.cli.api", "api"),
+    "config": ("permutive_worker.cli.config", "config"),
     "sandbox": ("permutive_worker.cli.sandbox", "sandbox"),
     "demo": ("permutive_worker.cli.demo", "demo"),
+    "completion": ("permutive_worker.cli.completion", "completion"),
 }
 
 _HOMELESS: Final = "the directory it was started in is gone, and a path is meant from there; start it in another, or name whole paths"
@@ -39,8 +45,8 @@ For real:
 """
 
 
-class Commands(click.Group):
-    """A group that imports a command when it is asked for."""
+class Commands(CommandGroup):
+    """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -56,7 +62,7 @@ class Commands(click.Group):
 @click.command(cls=Commands, epilog=_EPILOG)
 @click.version_option(__version__, prog_name="permutive-worker")
 def cli() -> None:
-    """Deliver identify and segmentation jobs to the Permutive API, without losing a line."""
+    """Deliver jobs to the Permutive API (users, events, segmentation, cohorts, segments), without losing a line."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -113,5 +119,8 @@ def _told(error: click.ClickException) -> int:
     """Say what is wrong with the command line in one line; click's own exit code would be 2."""
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
-    click.echo(f"permutive-worker: {printable_lines(error.format_message())}{hint}", err=True)
+    told = error.format_message()
+    if isinstance(error, click.NoSuchOption) and is_secret(error.option_name):
+        told = refusal(error.option_name)
+    click.echo(f"permutive-worker: {printable_lines(told)}{hint}", err=True)
     return error.exit_code if error.exit_code not in (1, 2) else UsageError.exit_code

@@ -4,23 +4,22 @@ A flag stands beside its key in `config.settings`; here it becomes a click optio
 command line is a usage error, told by the sentence the key has for it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from permutive_worker.cli.secrets import is_secret, refusal
 from permutive_worker.config import KEYS, Key, Loaded, Settings, load_with_origins, unknown_name
+from permutive_worker.jobs.decode import KINDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
-_TRAPS: Final = ("--api-key", "--key", "--token")  # what people try; refused with what to do instead
 _CONNECTION: Final = ("http.base_url", "http.allow_http", "http.timeout_seconds", "input.workspace")
-_NO_KEY_HERE: Final = (
-    "The key is not taken from the command line, where everybody on this machine can read it; "
-    "set PERMUTIVE_API_KEY_FILE to a file that holds it, or PERMUTIVE_API_KEY"
-)
 
 
 def settings_options(command: Command) -> Command:
@@ -29,7 +28,7 @@ def settings_options(command: Command) -> Command:
     The command takes them as `**options` and hands them to `settings_from_options`.
     """
     flags = [_flag(key) for key in KEYS.values() if key.flag]
-    for decorate in reversed([_config_flag(), *flags, _set_flag(), *map(_trap, _TRAPS)]):
+    for decorate in reversed([_config_flag(), *flags, _set_flag()]):
         command = decorate(command)
     return command
 
@@ -37,7 +36,7 @@ def settings_options(command: Command) -> Command:
 def connection_options(command: Command) -> Command:
     """Give a command the flags that say where the API is and with whose key, `--config` and `--set`."""
     flags = [_flag(KEYS[name]) for name in _CONNECTION]
-    for decorate in reversed([*flags, _config_flag(), _set_flag(), *map(_trap, _TRAPS)]):
+    for decorate in reversed([*flags, _config_flag(), _set_flag()]):
         command = decorate(command)
     return command
 
@@ -71,6 +70,8 @@ def _assignment(text: str, ctx: click.Context) -> tuple[str, Any]:
     if not equals:
         raise click.UsageError("--set takes section.key=value, such as http.timeout_seconds=5", ctx)
     name = name.strip()
+    if name not in KEYS and is_secret(name):
+        raise click.UsageError(refusal(f"--set {name}"), ctx)
     if problem := unknown_name(name, "is no key of the configuration", KEYS):
         raise click.UsageError(f"--set {problem}", ctx)
     return name, _value(KEYS[name], value, f"--set {name}", ctx)
@@ -98,6 +99,7 @@ def _set_flag() -> Decorator:
         "--set",
         metavar="SECTION.KEY=VALUE",
         multiple=True,
+        shell_complete=_keys_for,
         callback=lambda ctx, _param, given: [_assignment(one, ctx) for one in given],
         help="Set any key of the configuration; repeatable.",
     )
@@ -108,24 +110,37 @@ def _flag(key: Key) -> Decorator:
     if key.default is False:
         return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)
     default = "none" if key.default is None else key.default
-    if key.default is False:
-        return click.option(flag, _parameter(key), is_flag=True, flag_value=True, default=None, help=key.help)
     return click.option(
         flag,
         _parameter(key),
         metavar=key.metavar or "|".join(key.choices),
+        shell_complete=partial(_words_for, key),
         callback=lambda ctx, _param, text: None if text is None else _value(key, text, flag, ctx),
         help=f"{key.help} [default: {default}]",
     )
 
 
-def _trap(flag: str) -> Decorator:
-    return click.option(flag, hidden=True, expose_value=False, is_eager=True, callback=_refuse_key)
+def files_for(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The `shell_complete` of an input: the shell knows its files itself."""
+    return [CompletionItem(begun, type="file")]
 
 
-def _refuse_key(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        raise click.UsageError(_NO_KEY_HERE, ctx)
+def _words_for(key: Key, _ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What the shell may complete the value of a flag to."""
+    match key.metavar:
+        case "PATH" | "PATH|-":
+            return [CompletionItem(begun, type="file")]
+        case "DIR":
+            return [CompletionItem(begun, type="dir")]
+        case "KIND":
+            words: Sequence[str] = KINDS
+        case _:
+            words = key.choices
+    return [CompletionItem(word) for word in words if word.startswith(begun)]
+
+
+def _keys_for(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(f"{name}=", help=key.help) for name, key in KEYS.items() if name.startswith(begun)]
 
 
 def _parameter(key: Key) -> str:

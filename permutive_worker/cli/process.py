@@ -6,43 +6,75 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TextIO
 
 import click
 import msgspec
 
 from permutive_worker.cli.bar import progress_shown
+from permutive_worker.cli.descriptors import ensure_descriptors
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.hints import hints
 from permutive_worker.cli.printable import printable
 from permutive_worker.cli.reload import Reloader
+from permutive_worker.cli.summary_table import summary_table
 from permutive_worker.cli.terminal import has_terminal
 from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
+from permutive_worker.control.guard import Guard
 from permutive_worker.credentials import Keyring
+from permutive_worker.delivery.stop import Stop
 from permutive_worker.errors import OutputError, WorkerError
-from permutive_worker.model import Summary
+from permutive_worker.model import End, Summary
 from permutive_worker.outcomes.ndjson import prove_writable
+from permutive_worker.ports import OutcomeWriter
+from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import configure_logs, logger
-from permutive_worker.worker import Worker
+from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.reload import Taken
 
 # Young objects of a run die young; the defaults look at them 70 times as often. gc.disable() is
 # slower: measured, memory grows and every cache miss is paid for.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
+class Run(Protocol):
+    """What a run looks like from here: one `Worker`, or several as a `Fleet`."""
+
+    counts: Counts
+    stopping: Stop
+    guard: Guard
+
+    @property
+    def writers(self) -> Mapping[End, OutcomeWriter]: ...
+
+    async def run(self) -> Summary: ...
+
+    def stop(self) -> None: ...
+
+    def hurry(self) -> None: ...
+
+    def reload(self, settings: Settings) -> Taken: ...
+
+    def look(self) -> Status: ...
+
+    def notices(self) -> list[str]: ...
+
+    def errors(self) -> list[Exception]: ...
+
+
 def run_to_exit(
     settings: Settings,
     keyring: Keyring,
-    make: Callable[[], Worker],
+    make: Callable[[], Run],
     *,
     load: Callable[[], Loaded] | None = None,
     hinting: bool = True,
 ) -> int:
-    """Run one worker in this process and return its exit code.
+    """Run one worker, or a fleet of them, in this process and return its exit code.
 
     `make` is called inside the loop; `load` reads the settings again at SIGHUP. With `hinting` a person at a
     terminal is told where undelivered lines are. Raises WorkerError if nothing was sent.
@@ -57,10 +89,11 @@ def run_to_exit(
     _leave_no_core()
     for warning in keyring.warnings:
         logger().warning("credentials.weak", reason=warning)
+    ensure_descriptors(settings, len(keyring))
     if settings.output.summary is not None:
         prove_writable(Path(settings.output.summary))
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_run(settings, make, load, hinting=hinting))
     except WorkerError:
         raise
@@ -68,7 +101,7 @@ def run_to_exit(
         if is_homeless(bug):
             raise
         logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
-        _say(_sentence(bug))
+        _say(sentence_of(bug))
         return 1
 
 
@@ -78,7 +111,7 @@ def _leave_no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
-def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
+def loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     try:
         import uvloop
     except ImportError:  # not on this platform: asyncio's own loop does
@@ -87,35 +120,41 @@ def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
 
 
 async def _run(
-    settings: Settings, make: Callable[[], Worker], load: Callable[[], Loaded] | None, *, hinting: bool
+    settings: Settings, make: Callable[[], Run], load: Callable[[], Loaded] | None, *, hinting: bool
 ) -> int:
     worker = make()
     _stop_on_signals(worker)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    watched = is_terminal(sys.stderr)
     with _reloading(worker, load):
-        async with progress_shown(settings.log.progress, worker.counts, worker.look, sys.stderr):
+        async with progress_shown(
+            settings.log.progress, worker.counts, worker.look, sys.stderr, last_line=not watched
+        ):
             summary = await worker.run()
+    if watched and summary.read:
+        for row in summary_table(summary, worker.counts):
+            _write_line(row)
     for notice in worker.notices():
         _say(notice)
-    for sentence in dict.fromkeys(map(_sentence, worker.errors())):  # one for many groups that failed alike
+    for sentence in dict.fromkeys(map(sentence_of, worker.errors())):  # one for many groups that failed alike
         _say(sentence)
     if worker.stopping.why == "guard":
         _say(f"stopped by the guard: {worker.guard.tripped}")
-    if hinting and _is_watched():
+    if hinting and watched:
         for hint in hints(worker, summary, settings.output.dead_letters):
             _say(hint)
     return _tell(settings, summary)
 
 
-def _is_watched() -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     try:
-        return sys.stderr is not None and sys.stderr.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # it is closed
         return False
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
     if isinstance(error, WorkerError):
         return str(error)
     return f"a bug in the worker ({type(error).__name__}): please report it with the log; nothing unwritten was acknowledged"
@@ -134,7 +173,7 @@ def _write_line(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _stop_on_signals(worker: Worker) -> None:
+def _stop_on_signals(worker: Run) -> None:
     """The first SIGINT, SIGTERM or (of a terminal that is gone) SIGHUP drains; the second does not wait, the third leaves."""
 
     def on_signal() -> None:
@@ -155,7 +194,7 @@ def _stop_on_signals(worker: Worker) -> None:
 
 
 @contextmanager
-def _reloading(worker: Worker, load: Callable[[], Loaded] | None) -> Iterator[None]:
+def _reloading(worker: Run, load: Callable[[], Loaded] | None) -> Iterator[None]:
     """Without a terminal SIGHUP reads the settings again, unless nohup says otherwise."""
     if load is None or has_terminal() or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         yield

@@ -15,6 +15,7 @@ import msgspec
 from permutive_worker.cli.options import settings_from_options, settings_options
 from permutive_worker.cli.printable import printable
 from permutive_worker.cli.process import run_to_exit
+from permutive_worker.cli.typos import Choice
 from permutive_worker.config import Settings
 from permutive_worker.control.exit_code import worst
 from permutive_worker.credentials import Keyring, load_keyring
@@ -76,7 +77,7 @@ class Filter(msgspec.Struct, frozen=True):
     "--reason",
     "reasons",
     multiple=True,
-    type=click.Choice([reason.value for reason in Reason]),
+    type=Choice([reason.value for reason in Reason]),
     help="Only these; repeatable.",
 )
 @click.option("--status", "statuses", multiple=True, type=int, help="Only with this last status; repeatable.")

@@ -2,13 +2,15 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
-from permutive_worker.cli.options import loaded_from_options, settings_options
-from permutive_worker.cli.process import run_to_exit
-from permutive_worker.credentials import load_keyring
+from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
+from permutive_worker.cli.process import Run, is_terminal, run_to_exit
+from permutive_worker.config import Settings
+from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.worker import Worker
 
 _EPILOG: Final = """\b
@@ -25,7 +27,7 @@ Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the READ
 
 
 @click.command("run", epilog=_EPILOG)
-@click.argument("inputs", nargs=-1, metavar="[INPUT …]")
+@click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
 @click.option("--restart", is_flag=True, help="Forget what is known of the inputs; send all of them again.")
 @settings_options
 def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:
@@ -40,9 +42,28 @@ def run(inputs: tuple[str, ...], restart: bool, **options: Any) -> int:
     chosen = inputs or ("-",)
     if chosen == ("-",) and sys.stdin is not None and sys.stdin.isatty():
         click.echo("permutive-worker: reading jobs from this terminal; Ctrl-D ends them", err=True)
-    return run_to_exit(
+
+    def make() -> Run:
+        if settings.input.processes > 1:
+            return _fleet(settings, chosen, keyring, restart=restart)
+        return Worker(settings, chosen, keyring=keyring, restart=restart)
+
+    return run_to_exit(settings, keyring, make, load=lambda: loaded_from_options(options, os.environ))
+
+
+def _fleet(settings: Settings, inputs: Sequence[str], keyring: Keyring, *, restart: bool) -> Run:
+    from permutive_worker.processes.fleet import Fleet
+    from permutive_worker.processes.member import worker_command
+
+    is_console = settings.log.format == "console" or (
+        settings.log.format == "auto" and is_terminal(sys.stderr)
+    )
+    command = worker_command("permutive_worker.cli.child")
+    return Fleet(
         settings,
-        keyring,
-        lambda: Worker(settings, chosen, keyring=keyring, restart=restart),
-        load=lambda: loaded_from_options(options, os.environ),
+        inputs,
+        keyring=keyring,
+        command=command,
+        log_format="console" if is_console else "json",
+        restart=restart,
     )

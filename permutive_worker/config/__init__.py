@@ -1,7 +1,8 @@
 """The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
 
 from permutive_worker.config.key import Key
-from permutive_worker.config.layers import unknown_name
+from permutive_worker.config.layers import is_secret, unknown_name
+from permutive_worker.config.schema import file_schema
 from permutive_worker.config.settings import (
     KEYS,
     Admin,
@@ -17,6 +18,7 @@ from permutive_worker.config.settings import (
     State,
     load_settings,
     load_with_origins,
+    values_of,
 )
 from permutive_worker.http.address import proxy_from_environment
 
@@ -34,8 +36,11 @@ __all__ = [
     "RateLimit",
     "Settings",
     "State",
+    "file_schema",
+    "is_secret",
     "load_settings",
     "load_with_origins",
     "proxy_from_environment",
     "unknown_name",
+    "values_of",
 ]

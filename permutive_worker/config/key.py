@@ -8,6 +8,7 @@ conversion of text, the flags and their help.
 import math
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -97,7 +98,8 @@ class Key(msgspec.Struct, frozen=True):
             case list():
                 return ", got a list"
             case str():
-                return f", got {value[:40]!r}"
+                near = get_close_matches(value.lower(), self.choices, n=1, cutoff=0.5)
+                return f", got {value[:40]!r}" + (f"; did you mean {near[0]}?" if near else "")
             case bool():
                 return f", got {str(value).lower()}"
             case float():

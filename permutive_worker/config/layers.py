@@ -48,12 +48,14 @@ class Given(msgspec.Struct, frozen=True):
         label: the key as that person wrote it, for sentences: `--rate`, a variable, `key in FILE`.
         origin: where it stands, for `config show`: a flag, a variable, a file.
         hidden: never to be shown, not even in an error.
+        text: how it was written, where that may be shown and `value` may not.
     """
 
     value: Any
     label: str
     origin: str
     hidden: bool = False
+    text: str | None = None
 
 
 Layer = dict[str, Given]
@@ -126,10 +128,15 @@ def unknown_name(name: str, fault: str, known: Mapping[str, Key]) -> str | None:
     """Complain of a name that is not known, and say which one was probably meant; None if it is known."""
     if name in known:
         return None
-    if _SECRET.search(name):
+    if is_secret(name):
         return f"{name} {fault}: {_SECRETS_ARE_ELSEWHERE}"
     meant = _meant(name, known)
     return f"{name} {fault}" + (f"; did you mean {meant}?" if meant else "")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a flag, a key or a variable of that name would hold a secret."""
+    return _SECRET.search(name) is not None
 
 
 def _from_file(key: Key, value: Any, path: Path, environ: Mapping[str, str]) -> Given:
@@ -138,7 +145,7 @@ def _from_file(key: Key, value: Any, path: Path, environ: Mapping[str, str]) -> 
         return Given(value, label, str(path))
     if _REFERENCE.search(value):
         text = _REFERENCE.sub(lambda reference: environ[reference[1]], value)
-        return Given(key.parse(text), label, str(path), hidden=True)
+        return Given(key.parse(text), label, str(path), hidden=True, text=value)
     is_size = key.field.endswith("_bytes")  # TOML has numbers, so only sizes are worth a conversion
     return Given(key.parse(value) if is_size else value, label, str(path))
 

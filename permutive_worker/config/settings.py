@@ -7,6 +7,7 @@ over defaults. There is no key for a secret: those are in `permutive_worker.cred
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -36,6 +37,7 @@ SecondsFromZero = Annotated[float, Meta(ge=0, le=_LONG_SECONDS)]
 Factor = Annotated[float, Meta(gt=0, le=1e6)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
+Processes = Annotated[int, Meta(ge=1, le=256)]  # more than the cores of a machine help nobody
 CountFromZero = Annotated[int, Meta(ge=0)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -140,6 +142,10 @@ class Input(msgspec.Struct, frozen=True):
             "--shard K/N",
         ),
     ] = None
+    processes: Annotated[
+        Processes,
+        setting("Processes that share the files of `run`, for more than one core.", "--processes N"),
+    ] = 1
     create: Annotated[
         bool, setting("Make the stream, queue or group of a queue's URL if it is not there.", "--create")
     ] = False
@@ -167,6 +173,13 @@ class Output(msgspec.Struct, frozen=True):
     ] = "dead-letters.ndjson"
     summary: Annotated[
         Text | None, setting("The summary of the run as JSON; it is always on stderr.", "--summary PATH")
+    ] = None
+    metrics: Annotated[
+        Text | None,
+        setting(
+            "The metrics every 15 seconds and at the end, for node_exporter's textfile collector.",
+            "--metrics-file PATH",
+        ),
     ] = None
 
 
@@ -227,7 +240,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
 
     def __post_init__(self) -> None:
-        refuse_faults({name: Given(value, name, "") for name, value in _values(self).items()}, KEYS)
+        refuse_faults({name: Given(value, name, "") for name, value in values_of(self).items()}, KEYS)
         if faults := _unmeant(self):
             raise MeaningError(faults)
 
@@ -257,11 +270,13 @@ class MeaningError(ConfigurationError):
 class Loaded(msgspec.Struct, frozen=True):
     """Settings, and for each key where its value came from: a flag, a variable, a file, `default`.
 
+    `references` has the texts of the file that name a `${VARIABLE}`: show them, and not the values.
     `held` has the keys of which the file says something else than what holds them, and what that is.
     """
 
     settings: Settings
     origins: dict[str, str]
+    references: dict[str, str]
     held: dict[str, str] = {}
 
 
@@ -303,6 +318,7 @@ def load_with_origins(
     return Loaded(
         settings=_build(layer),
         origins={name: layer[name].origin if name in layer else "default" for name in KEYS},
+        references={name: given.text for name, given in layer.items() if given.text is not None},
         held={name: layer[name].origin for name in file if layer[name].value != file[name].value},
     )
 
@@ -322,7 +338,8 @@ def _build(layer: Layer) -> Settings:
     )
 
 
-def _values(settings: Settings) -> dict[str, Any]:
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Each key with its value."""
     return {name: getattr(getattr(settings, key.section), key.field) for name, key in KEYS.items()}
 
 
@@ -336,5 +353,7 @@ def _unmeant(settings: Settings) -> dict[str, str]:
     if settings.input.shard is not None and (fault := shard_fault(settings.input.shard)):
         faults["input.shard"] = fault
     if settings.input.type is not None and settings.input.type not in KINDS:
-        faults["input.type"] = f"must be one of {', '.join(KINDS)}"
+        near = get_close_matches(settings.input.type.lower(), KINDS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        faults["input.type"] = f"must be one of {', '.join(KINDS)}{meant}"
     return faults

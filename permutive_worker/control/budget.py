@@ -22,7 +22,9 @@ class Budget:
 
     @property
     def has_room(self) -> bool:
-        return self.pending_bytes < self.limit_bytes and (self._whole is None or self._whole.has_room)
+        if self.pending_bytes >= self.limit_bytes:
+            return False
+        return self._whole is None or self._whole.has_room
 
     def charge(self, size_bytes: int) -> None:
         self.pending_bytes += size_bytes
@@ -30,4 +32,6 @@ class Budget:
             self._whole.charge(size_bytes)
 
     def release(self, size_bytes: int) -> None:
-        self.charge(-size_bytes)
+        self.pending_bytes -= size_bytes
+        if self._whole is not None:
+            self._whole.release(size_bytes)

@@ -5,10 +5,10 @@ Three bounds, and the least of them holds:
     wanted    4 + 2 x pace x latency: what the pace can use (Little's law), twice, so that latency that grows is seen
               and followed. While all places are taken and answers come, more are added to the 4: a few hung
               attempts must not hold the places that the others need. No bound before the first answer.
-    turned    what the loop turns well. More places than it turns in a few milliseconds bring nothing: they
-              wait for each other, the working set leaves the cache (measured: 256 places cost a fifth more
-              CPU a job than 32), and probes, pauses and stops come late. A slow server does not make the loop
-              late: it gets all the places.
+    turned    what the loop turns well. More places than it turns in a few milliseconds, or than keep it
+              busy all the time, bring nothing: they wait for each other, the working set leaves the cache
+              (measured: 256 places cost a fifth more CPU a job than 32), and probes, pauses and stops come
+              late. A slow server makes the loop neither late nor busy: it gets all the places.
     borne     halved when half of the last 20 attempts timed out, once for all that was sent before; free again
               within a second of answers. A server that hangs does not get all places thrown at it again.
 
@@ -28,6 +28,8 @@ SPARE: Final = 4
 HEADROOM: Final = 2.0
 LATE_SECONDS: Final = 0.003
 EARLY_SECONDS: Final = 0.0015
+FULLY_BUSY: Final = 0.98  # of the time; a loop that waits a fiftieth of it has an answer to wait for
+NEARLY_BUSY: Final = 0.93
 SAMPLES: Final = 5  # the median of so many: one slow sync to the disk says nothing of the places
 
 
@@ -36,6 +38,7 @@ class Places:
 
     __slots__ = (
         "_borne",
+        "_busy",
         "_halved_at",
         "_lags",
         "_late",
@@ -55,6 +58,7 @@ class Places:
         self._halved_at = -math.inf
         self._late = Recent()
         self._lags: deque[float] = deque(maxlen=SAMPLES)
+        self._busy: deque[float] = deque(maxlen=SAMPLES)
         self.limit = self._turned
         self.heard = False  # whoever hears an answer sets it: an attribute, for it is set for every job
         self.troubled = False  # else there is no need to tell of answers
@@ -84,7 +88,14 @@ class Places:
             self._halved_at = now
             self._borne = self.limit = max(min(LEAST_BORNE, self._most), self.limit // 2)
 
-    def look(self, lag_seconds: float, in_flight: int, per_second: float, latency_seconds: float) -> bool:
+    def look(
+        self,
+        lag_seconds: float,
+        in_flight: int,
+        per_second: float,
+        latency_seconds: float,
+        busy: float = 0.0,
+    ) -> bool:
         """Look again, some twenty times a second; True if there are more places now.
 
         Args:
@@ -92,10 +103,12 @@ class Places:
             in_flight: how many places are taken.
             per_second: the pace.
             latency_seconds: of answers, smoothed; 0 when none is known.
+            busy: the share of the time since the last look that the loop worked.
         """
         before = self.limit
         full = in_flight >= before
         self._lags.append(lag_seconds)
+        self._busy.append(busy)
         if full:
             self._turn()
         if self.heard:
@@ -122,9 +135,10 @@ class Places:
     def _turn(self) -> None:
         if len(self._lags) < SAMPLES:
             return
-        lag = sorted(self._lags)[SAMPLES // 2]
-        if lag > LATE_SECONDS:
+        lag, busy = sorted(self._lags)[SAMPLES // 2], sorted(self._busy)[SAMPLES // 2]
+        if lag > LATE_SECONDS or busy > FULLY_BUSY:
             self._turned = max(min(LEAST, self._most), min(self._turned, self.limit) * 3 // 4)
             self._lags.clear()
-        elif lag < EARLY_SECONDS:
+            self._busy.clear()
+        elif lag < EARLY_SECONDS and busy < NEARLY_BUSY:
             self._turned = self._more(self._turned)

@@ -99,8 +99,7 @@ class Intake:
         if delivery.filtered:
             entry.end = End.SKIPPED
             return entry
-        text = f"the line has {delivery.oversize_bytes} bytes, more than input.max_line_bytes"
-        return _dead(entry, Fault(Reason.TOO_LARGE, text))
+        return _dead(entry, too_large(delivery))
 
     def _find_lane(self, entry: Entry) -> Lane | None:
         if entry.job is None:
@@ -149,6 +148,12 @@ class Intake:
             lane.add(entry)
         else:
             self._on_end(entry)
+
+
+def too_large(delivery: Delivery) -> Fault:
+    """The fault of a line that is longer than `input.max_line_bytes`."""
+    text = f"the line has {delivery.oversize_bytes} bytes, more than input.max_line_bytes"
+    return Fault(Reason.TOO_LARGE, text)
 
 
 def _dead(entry: Entry, fault: Fault) -> Entry:

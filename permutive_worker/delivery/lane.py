@@ -176,9 +176,9 @@ class Lane:
             if timer is not None:
                 timer.cancel()
 
-    def loop_was_late(self, lag_seconds: float) -> None:
-        """Hear how late the loop runs: it is one of what decides how many places there are."""
-        if self.gate.look(lag_seconds):
+    def loop_was_late(self, lag_seconds: float, busy: float = 0.0) -> None:
+        """Hear how late and how busy the loop is: that is one of what decides how many places there are."""
+        if self.gate.look(lag_seconds, busy):
             self.wake()
 
     def wake(self) -> None:
@@ -190,7 +190,7 @@ class Lane:
         """Whether intake may add this job, or must wait."""
         if not self.budget.has_room:
             return False
-        if self.is_full:
+        if len(self.backlog.ready) >= HIGH_WATER and self._is_moving():
             return False
         waiting = self.backlog.blocked_bytes(entry.user)
         return waiting == 0 or waiting + entry.charge_bytes <= self._user_limit_bytes
@@ -205,7 +205,8 @@ class Lane:
 
     def add(self, entry: Entry) -> None:
         self.backlog.add(entry)
-        self.wake()
+        if self._alarm is not None:  # every job passes here and at the next one: calls are saved
+            self.wake()
 
     def again(self, entry: Entry, due: float | None) -> None:
         """The attempt is over and the job is not: it waits until `due`, or is first in line."""
@@ -220,7 +221,8 @@ class Lane:
     def landed(self, entry: Entry) -> None:
         """The job has its last verdict: its user is free."""
         self.backlog.landed(entry)
-        self.wake()
+        if self._alarm is not None:
+            self.wake()
 
     def expire(self, read_before: float) -> list[Entry]:
         """Give up what waits and was read before this moment."""

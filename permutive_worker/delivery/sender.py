@@ -36,11 +36,14 @@ class Sender:
         on_end: Callable[[Entry], None],
         on_trouble: Callable[[Lane, Verdict], None],
         scrub: Callable[[bytes], bytes],
+        *,
+        keeps_answers: bool = True,
         dice: Callable[[], float] = random.random,
     ) -> None:
         """`on_end` gets each entry that has ended; `on_trouble` each halt and throttle of the lane.
 
-        `scrub` takes every known key out of what is kept of an answer.
+        `scrub` takes every known key out of what is kept of an answer. Without `keeps_answers` nothing is
+        kept of one that delivered: nobody will ask, and what is freed at once is still in the cache.
         """
         self._lane = lane
         self._wire = wire
@@ -52,6 +55,7 @@ class Sender:
         self._on_end = on_end
         self._on_trouble = on_trouble
         self._scrub = scrub
+        self._keeps_answers = keeps_answers
         self._dice = dice
 
     async def run(self) -> None:
@@ -97,7 +101,8 @@ class Sender:
         if lane.is_holding:
             lane.look_at_holds()
         lane.has_delivered = True
-        entry.response = response
+        if self._keeps_answers:
+            entry.response = response
         entry.part += 1
         if entry.part >= entry.job.request_count():
             self._end(entry, End.DELIVERED)

@@ -16,6 +16,7 @@ from permutive_worker.errors import OutputError
 from permutive_worker.model import End, Entry, Reason, Settlement
 from permutive_worker.ports import Clock, OutcomeWriter, Source
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.letters import LastLetters
 from permutive_worker.telemetry.logs import logger
 
 GATHER_SECONDS: Final = 0.02
@@ -43,6 +44,7 @@ class Settler:
         self._stop = stop
         self._clock = clock
         self._on_settled = on_settled
+        self.letters = LastLetters()
         self._gathered: list[Entry] = []
         self._writing = 0
         self._due = asyncio.Event()
@@ -77,9 +79,13 @@ class Settler:
 
     async def _settle_group(self, entries: Sequence[Entry]) -> None:
         """Write each kind of outcome, then settle the lines that have it."""
-        for end in End:
+        left = len(entries)
+        for end in End:  # delivered first, and mostly that is all
+            if not left:
+                break
             ended = [entry for entry in entries if entry.end is end]
             if ended:
+                left -= len(ended)
                 await self._settle_ended(end, ended)
 
     async def _settle_ended(self, end: End, entries: list[Entry]) -> None:
@@ -112,6 +118,8 @@ class Settler:
         if end is End.RETURNED:
             for entry in entries:
                 entry.delivery.delivered_parts = entry.part
+        elif end is End.DEAD_LETTERED:
+            self.letters.add(entries, self._clock.utc_now())
         self._source.settle([(entry.delivery, settlement) for entry in entries])
         for entry in entries:
             assert entry.budget is not None  # noqa: S101  (intake charged it)
@@ -135,9 +143,11 @@ class Settler:
 
     def _count_delivered(self, entries: list[Entry]) -> None:
         counts, now = self._counts, self._clock.monotonic()
+        counts.job_latency.observe_all(
+            [now - entry.read_at - entry.delivery.age_seconds for entry in entries]
+        )
         for entry in entries:
             counts.kinds[entry.kind].delivered += 1
-            counts.job_latency.observe(now - entry.read_at - entry.delivery.age_seconds)
         counts.last_delivery_at = self._clock.utc_now()
         self._guard.delivered(len(entries))
 

@@ -36,6 +36,24 @@ def lane_status(lane: Lane, clock: Clock) -> LaneStatus:
     )
 
 
+def lane_to_come(workspace: str, rate_per_second: float) -> LaneStatus:
+    """A lane before it is made, so that its metrics are there from the start."""
+    return LaneStatus(
+        workspace=workspace,
+        ready=0,
+        backoff=0,
+        blocked=0,
+        in_flight=0,
+        max_in_flight=0,
+        rate_ceiling=rate_per_second,
+        rate_effective=rate_per_second,
+        paused_until=None,
+        pause_reason=None,
+        breaker="closed",
+        credentials_valid=True,
+    )
+
+
 def _halts(lane: Lane, clock: Clock) -> list[HaltStatus]:
     now, halts = clock.monotonic(), lane.gate.halts
     standing = [(None, halts.lane), *halts.kinds.items()]

@@ -17,6 +17,7 @@ from permutive_worker.errors import ConfigurationError, KeyRefusedError, Throttl
 from permutive_worker.model import Action, Verdict
 from permutive_worker.ports import Clock
 from permutive_worker.telemetry.logs import logger
+from permutive_worker.telemetry.progress import duration
 
 
 class Trouble:
@@ -114,7 +115,7 @@ class Trouble:
     def _too_long(self, seconds: float) -> ThrottledTooLong:
         until = self._clock.utc_now() + timedelta(seconds=seconds)
         return ThrottledTooLong(
-            f"the API asks to wait until {until:%Y-%m-%d %H:%M:%S} UTC, longer than "
+            f"the API asks to wait {duration(seconds)}, until {until:%Y-%m-%d %H:%M:%S} UTC, longer than "
             "rate_limit.max_retry_after_seconds: run again then"
         )
 

@@ -108,7 +108,8 @@ class Gate:
         if probe is not None:
             self.halts.accepted(now, kind, probe)
         self._answered(sent_at, now)
-        self.tell()
+        if self.watchers:
+            self.tell()
 
     def heard(
         self, verdict: Verdict, sent_at: float, now: float, kind: str = "", probe: Halt | None = None
@@ -180,10 +181,10 @@ class Gate:
         elif verdict.why == "timeout":
             self.places.timed_out(sent_at, now)
 
-    def look(self, lag_seconds: float) -> bool:
-        """Hear how late the loop is, some twenty times a second; True if there are more places now."""
+    def look(self, lag_seconds: float, busy: float = 0.0) -> bool:
+        """Hear how late and how busy the loop is, some twenty times a second; True if there are more places now."""
         pace = self.pace
-        return self.places.look(lag_seconds, self.in_flight, pace.per_second, pace.round_trip_seconds)
+        return self.places.look(lag_seconds, self.in_flight, pace.per_second, pace.round_trip_seconds, busy)
 
     def pause(self, until: float) -> None:
         """Nothing new starts before `until`; a shorter pause never cuts a longer one."""

@@ -21,13 +21,15 @@ def output_paths(dead_letters: str, *others: str | None) -> list[Path]:
     return [path, *beside, *(Path(other) for other in others if other is not None and other != "-")]
 
 
-def refuse_shared_files(dead_letters: str, results: str | None, summary: str | None) -> None:
+def refuse_shared_files(
+    dead_letters: str, results: str | None, summary: str | None, metrics: str | None = None
+) -> None:
     """Look whether two outputs are one file, by whatever names. `-` of the results is stdout.
 
     Raises:
         ConfigurationError: they are.
     """
-    named = _outputs(dead_letters, results, summary)
+    named = _outputs(dead_letters, results, summary, metrics)
     seen: dict[object, str] = {}
     for what, place in named.items():
         file = _file(place)
@@ -36,7 +38,11 @@ def refuse_shared_files(dead_letters: str, results: str | None, summary: str | N
 
 
 def own_files(
-    inputs: Sequence[str], dead_letters: str, results: str | None, summary: str | None
+    inputs: Sequence[str],
+    dead_letters: str,
+    results: str | None,
+    summary: str | None,
+    metrics: str | None = None,
 ) -> list[Path]:
     """The files of this run that are to be left out of folders and globs.
 
@@ -46,7 +52,8 @@ def own_files(
         ConfigurationError: an input that is named, or stdin for `-`, would be written too: the run would
             read what it writes, without end.
     """
-    outputs = {_file(place): what for what, place in _outputs(dead_letters, results, summary).items()}
+    named_outputs = _outputs(dead_letters, results, summary, metrics)
+    outputs = {_file(place): what for what, place in named_outputs.items()}
     returned = ReturnedWriter(Path(dead_letters)).path
     for name in inputs:
         file = _file(_STDIN if name == "-" else name)
@@ -56,11 +63,13 @@ def own_files(
                 f"the input {'stdin' if name == '-' else name} and {what} are the same file: name another"
             )
     named = {os.path.realpath(name) for name in inputs}
-    paths = output_paths(dead_letters, results, summary)
+    paths = output_paths(dead_letters, results, summary, metrics)
     return [path for path in paths if path != returned or os.path.realpath(path) not in named]
 
 
-def _outputs(dead_letters: str, results: str | None, summary: str | None) -> Mapping[str, str | int]:
+def _outputs(
+    dead_letters: str, results: str | None, summary: str | None, metrics: str | None
+) -> Mapping[str, str | int]:
     """What people call each output, and its path or descriptor."""
     returned = str(ReturnedWriter(Path(dead_letters)).path)
     named: dict[str, str | int] = {
@@ -73,6 +82,8 @@ def _outputs(dead_letters: str, results: str | None, summary: str | None) -> Map
         )
     if summary is not None:
         named[f"the summary {summary}"] = summary
+    if metrics is not None:
+        named[f"the metrics {metrics}"] = metrics
     return named
 
 

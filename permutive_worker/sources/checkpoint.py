@@ -148,6 +148,17 @@ def lock_checkpoint(path: Path, name: str, first: Record | None) -> CheckpointFi
         ) from error
 
 
+def refuse_locked(path: Path, name: str) -> None:
+    """Raise UsageError if another worker has the checkpoint at `path`, ConfigurationError if that cannot be seen."""
+    try:
+        if (fd := _lock(path, name)) is not None:
+            os.close(fd)
+    except NotADirectoryError:
+        pass  # then there is none
+    except OSError as error:
+        raise ConfigurationError(f"cannot look at the checkpoint {path}: {error.strerror}") from error
+
+
 def forget_checkpoint(path: Path, name: str) -> None:
     """Remove the checkpoint at `path`, sound or not, if there is one.
 

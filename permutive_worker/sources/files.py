@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from permutive_worker.control.unsettled import FIRST
-from permutive_worker.errors import ConfigurationError, InputError, UsageError
+from permutive_worker.errors import ConfigurationError, InputError, InputTakenError, UsageError, WorkerError
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.formats import LineSplitter, refusal
 from permutive_worker.sources.reader import Interrupt, LineReader, NamedOrigin, TextReader
+from permutive_worker.sources.record import Record
 from permutive_worker.sources.remembered import Remembered
 from permutive_worker.sources.tracked import CheckpointStore, Tracked, is_delivered
 
@@ -129,7 +130,7 @@ class FileSource:
         self._current: _Current | None = None
         self._ended_bytes = 0  # as stored, of the files before this one
         self._total_bytes: int | None = None
-        self._problems: list[str] = []
+        self._problems: list[WorkerError] = []
 
     async def open(self) -> None:
         """Look at every file and its checkpoint, and lock that of the first one.
@@ -138,7 +139,7 @@ class FileSource:
             UsageError: a file is missing or of a format not read, or another worker is at it.
             ConfigurationError: a checkpoint is corrupt, speaks of another file, or cannot be written.
         """
-        sizes_bytes = await asyncio.to_thread(lambda: [_examine(path) for path in self._paths])
+        sizes_bytes = await asyncio.to_thread(lambda: [size_of_input(path) for path in self._paths])
         if self.rereadable:
             self._total_bytes = sum(sizes_bytes)
         if self.remembered is not None:
@@ -147,9 +148,10 @@ class FileSource:
     async def _look_back(self, remembered: Remembered, sizes_bytes: Sequence[int]) -> None:
         """Leave out what was delivered before."""
         records = await asyncio.to_thread(lambda: [remembered.store.examine(path) for path in self._paths])
+        await asyncio.to_thread(remembered.store.begin_anew, self._paths)
         left: list[Path] = []
         for path, size_bytes, record in zip(self._paths, sizes_bytes, records, strict=True):
-            if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
+            if (notice := already_delivered(path, size_bytes, record)) is None:
                 left.append(path)
                 if record is not None:
                     remembered.before_bytes += record.generations[-1].stored_bytes
@@ -157,10 +159,7 @@ class FileSource:
                 continue
             self._ended_bytes += size_bytes
             remembered.before_bytes += size_bytes
-            remembered.notices.append(
-                f"{path} was already delivered on {record.finished_at:%Y-%m-%d at %H:%M:%S UTC}; "
-                "--restart to send it again"
-            )
+            remembered.notices.append(notice)
         self._paths = deque(left)
         remembered.all_delivered = not left
         if left:
@@ -175,13 +174,14 @@ class FileSource:
                 if not self._interrupt.is_set:
                     current.end()
             except InputError as error:
-                self._problems.append(str(error))
+                self._problems.append(error)
             await current.close()
             self._current = None
             self._ended_bytes += current.stored_bytes
         if self._problems:
             problems, self._problems = self._problems, []
-            raise InputError("\n".join(problems))
+            is_taken = all(isinstance(one, UsageError) for one in problems)
+            raise (InputTakenError if is_taken else InputError)("\n".join(map(str, problems)))
         return ()
 
     def interrupt(self) -> None:
@@ -222,7 +222,7 @@ class FileSource:
                 try:
                     tracked = await self.remembered.begin(path)
                 except (InputError, UsageError, ConfigurationError) as error:
-                    self._problems.append(str(error))
+                    self._problems.append(error)
                     self._paths.popleft()
                     continue
                 if tracked is None:  # interrupted
@@ -286,7 +286,14 @@ class _Current:
             file.stored_bytes = max(file.stored_bytes, self._text.stored_bytes)
 
 
-def _examine(path: Path) -> int:
+def already_delivered(path: Path, size_bytes: int, record: Record | None) -> str | None:
+    """Say when all of a file of this size was delivered; None if it was not."""
+    if record is None or record.finished_at is None or not is_delivered(record, size_bytes):
+        return None
+    return f"{path} was already delivered on {record.finished_at:%Y-%m-%d at %H:%M:%S UTC}; --restart to send it again"
+
+
+def size_of_input(path: Path) -> int:
     """Return the size of a file, 0 if it has none. Raises UsageError if it will not be read."""
     try:
         status = os.stat(path)

@@ -72,6 +72,7 @@ class FollowSource:
             raise UsageError(f"--follow takes at most {MAX_OPEN} files: start another worker for the others")
         for path in self._paths:
             await asyncio.to_thread(_refuse_what_has_no_tail, path)
+        await asyncio.to_thread(self.remembered.store.begin_anew, self._paths, follow=True)
         try:
             await self._begin_all()
         except BaseException:

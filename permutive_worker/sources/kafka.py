@@ -64,7 +64,7 @@ class KafkaBroker:
         self._calls = BlockingCalls("kafka")
         self._partitions: dict[int, Partition] = {}
         self._joined = False  # partitions were given to us, or none
-        self._draining = False  # a rebalance waits for what is in hand
+        self._drains = asyncio.Event()  # a rebalance waits for what is in hand
         self._closing = False
         self._with_text = True
         self._untold = 0  # settled, and the group does not know
@@ -176,11 +176,32 @@ class KafkaBroker:
             if one is None:
                 gone += 1
             else:
-                one.settle(offset)
-                self._untold += 1
+                self._untold += one.settle(offset)
         self._moved.set()
-        await self._commit()
+        await self._heard()
         return gone
+
+    async def _heard(self) -> None:
+        """Wait until the group has heard of it, for who stops must not leave before; but not in a drain.
+
+        A drain holds the thread that a commit needs, waits for more to be settled, and tells the group at its end.
+        """
+        if self._drains.is_set():
+            return
+        telling = asyncio.get_running_loop().create_task(self._tell())
+        draining = asyncio.get_running_loop().create_task(self._drains.wait())
+        try:
+            await asyncio.wait((telling, draining), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+        if telling.done():
+            telling.result()
+        else:
+            telling.add_done_callback(_forget)
+
+    async def _tell(self) -> None:
+        while not await self._commit() and not self._closing:
+            pass  # the group is busy with its members
 
     async def give_back(self, places: Sequence[Hashable]) -> None:
         """They are read again in a second, by us or by whoever owns the partition then."""
@@ -198,23 +219,23 @@ class KafkaBroker:
             await self._check(faults)
         await self._commit()
 
-    async def _commit(self) -> None:
-        """Commit what has moved; while a rebalance waits for us it does that at its end."""
-        if self._draining:
-            return
+    async def _commit(self) -> bool:
+        """Commit what has moved, and return whether that is done; a drain does it at its end."""
         async with self._committing:
             await asyncio.sleep(max(0.0, self._commit_at - self._now()))
+            if self._drains.is_set():
+                return True
             self._commit_at = self._now() + COMMIT_SECONDS
-            await self._send_commit()
+            return await self._send_commit()
 
-    async def _send_commit(self) -> None:
-        """What the group does not take just now goes with the next commit. Raises LinkError."""
+    async def _send_commit(self) -> bool:
+        """Return whether the group took it; what it does not take just now goes with the next. Raises LinkError."""
         ours = list(self._partitions.items())
         due = {number: place for number, one in ours if (place := one.due(with_text=self._with_text))}
         told = self._untold
         if not due:
             self._untold = 0
-            return
+            return True
         try:
             await self._calls.run(partial(self._there.commit, due))
         except KafkaException as error:
@@ -223,11 +244,12 @@ class KafkaBroker:
             elif not is_for_later(error):
                 with running(self.where):
                     raise
-            return
+            return False
         for number, one in ours:
             one.committed = due.get(number, one.committed)
         self._untold = max(0, self._untold - told)
         self._moved.set()
+        return True
 
     def _assigned(self, commits: Mapping[int, tuple[int | None, str | None]]) -> None:
         self._joined = True
@@ -245,12 +267,12 @@ class KafkaBroker:
 
     async def _revoked(self, numbers: Sequence[int], lost: bool) -> Mapping[int, tuple[int, str]]:
         """Return what is to be committed of them at last."""
-        self._draining = True
+        self._drains.set()
         try:
             if not lost:
                 await self._drain(numbers)
         finally:
-            self._draining = False
+            self._drains.clear()
         going = {number: one for number in numbers if (one := self._partitions.pop(number, None)) is not None}
         left = sum(one.in_hand for one in going.values())
         logger().info(
@@ -297,6 +319,12 @@ class KafkaBroker:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    """What it met, the next commit meets."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _pairs(places: Sequence[Any]) -> Sequence[tuple[int, int]]:

@@ -86,10 +86,12 @@ class Partition:
         for offset in [offset for offset in self._returned if begin <= offset < end]:
             self.settle(offset)
 
-    def settle(self, offset: int) -> None:
-        if self.watermark is not None and offset < self.watermark.position:
-            self._returned.discard(offset)
-            self.watermark.settle(offset)
+    def settle(self, offset: int) -> bool:
+        """Returns whether it was not done before."""
+        if self.watermark is None or offset >= self.watermark.position:
+            return False
+        self._returned.discard(offset)
+        return self.watermark.settle(offset)
 
     def give_back(self, offsets: Iterable[int], now: float) -> None:
         """They are to be read again, in a while."""

@@ -23,6 +23,7 @@ class Remembered:
         all_delivered: there is nothing to read.
         again: lines among them that are not done.
         is_full: the next input waits until one of those that are open is done.
+        before_write: called in the moment that is about to be written.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -32,6 +33,7 @@ class Remembered:
         self.all_delivered = False
         self.again = 0
         self.is_full = False
+        self.before_write: Callable[[], None] = _nobody
         self._open: list[Tracked] = []
         self._beginning: asyncio.Task[Tracked] | None = None
         self._room = asyncio.Event()
@@ -115,6 +117,7 @@ class Remembered:
         changed = [one for one in moments if one is not None]
         if not changed:
             return False
+        self.before_write()
         if sync_outcomes is not None:
             await asyncio.to_thread(_prepare, changed)
             await sync_outcomes()
@@ -145,6 +148,10 @@ class Remembered:
                 if not looks_left:
                     raise
             await asyncio.sleep(LOCK_LOOK_SECONDS)
+
+
+def _nobody() -> None:
+    """Nobody asked to be told."""
 
 
 def _prepare(moments: Sequence[Snapshot]) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,12 @@ from typing import Final
 
 from permutive_worker.control.unsettled import UNREAD, Reading, Unsettled
 from permutive_worker.errors import ConfigurationError, UsageError
-from permutive_worker.sources.checkpoint import CheckpointFile, forget_checkpoint, lock_checkpoint
+from permutive_worker.sources.checkpoint import (
+    CheckpointFile,
+    forget_checkpoint,
+    lock_checkpoint,
+    refuse_locked,
+)
 from permutive_worker.sources.formats import is_gzip
 from permutive_worker.sources.identity import find_renamed, identify, no_file, what_differs
 from permutive_worker.sources.reader import NamedOrigin
@@ -178,7 +183,7 @@ class CheckpointStore:
     Args:
         directory: made, 0700, with the first checkpoint.
         destination: host and workspaces; the same input for another one is another matter.
-        restart: forget what is known of the inputs that are examined.
+        restart: what is known of the inputs does not count, and is forgotten by `begin_anew`.
     """
 
     def __init__(self, directory: Path, destination: str, *, restart: bool = False) -> None:
@@ -206,7 +211,6 @@ class CheckpointStore:
             ConfigurationError: its checkpoint is corrupt, or speaks of another file.
         """
         if self._restart:
-            forget_checkpoint(self.path_of(path), str(path))
             return None
         checkpoint = lock_checkpoint(self.path_of(path), str(path), None)
         try:
@@ -218,6 +222,20 @@ class CheckpointStore:
         finally:
             checkpoint.close()
         return checkpoint.record
+
+    def begin_anew(self, paths: Iterable[Path], *, follow: bool = False) -> None:
+        """With `restart`: forget these inputs, if no other worker is at any of them.
+
+        Raises:
+            UsageError, ConfigurationError: as `forget`.
+        """
+        if not self._restart:
+            return
+        checkpoints = {self.path_of(path, follow=follow): str(path) for path in paths}
+        for checkpoint, name in checkpoints.items():
+            refuse_locked(checkpoint, name)
+        for checkpoint, name in checkpoints.items():
+            forget_checkpoint(checkpoint, name)
 
     def begin(self, path: Path, *, follow: bool = False) -> Tracked:
         """Open an input and lock its checkpoint, until it is closed.
@@ -234,8 +252,6 @@ class CheckpointStore:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, fd)
             own = self.path_of(path, follow=follow)
-            if follow and self._restart:
-                forget_checkpoint(own, str(path))
             fresh = self._record(path, [identify(fd, UNREAD, 0)])
             checkpoint = lock_checkpoint(own, str(path), fresh)
             undo.callback(checkpoint.close)

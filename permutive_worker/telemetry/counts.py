@@ -39,6 +39,14 @@ class Histogram:
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Observe many for the price of a few."""
+        buckets, bounds, total = self.buckets, self.bounds, self.total
+        for value in values:
+            buckets[bisect_left(bounds, value)] += 1
+            total += value
+        self.total = total
+
     @property
     def count(self) -> int:
         return sum(self.buckets)
@@ -55,8 +63,12 @@ class KindCounts:
         self.duration = Histogram(REQUEST_BUCKETS)
 
     def answered(self, status: int, seconds: float) -> None:
-        self.codes[status] = self.codes.get(status, 0) + 1
-        self.duration.observe(seconds)
+        if status not in self.codes:
+            self.codes[status] = 0
+        self.codes[status] += 1
+        duration = self.duration  # as `observe` does; every request passes here, and a call is saved
+        duration.buckets[bisect_left(duration.bounds, seconds)] += 1
+        duration.total += seconds
 
 
 class Counts:
@@ -81,6 +93,7 @@ class Counts:
         self.event_loop_lag = Histogram(LAG_BUCKETS)
         self.last_delivery_at: datetime | None = None
         self.checkpoint_at: datetime | None = None
+        self.last_success_at: datetime | None = None
 
     def dead_letter_failed(self) -> None:
         self.dead_letter_write_errors += 1

@@ -27,6 +27,7 @@ Scrub = Callable[[str], str]
 # DEL, the C1 controls, and the marks that turn the writing around.
 _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _FRAMES: Final = 8  # of an exception, the innermost; more is seldom read
+_EVENT_COLUMNS: Final = 18  # with the time and the level that leaves 40 of 80 for the values
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -42,6 +43,7 @@ def configure_logs(
     scrub: Scrub,
     *,
     colors: bool = True,
+    process: int | None = None,
 ) -> None:
     """Configure structlog and the standard library's logging for this process.
 
@@ -53,13 +55,17 @@ def configure_logs(
             reads holds the caller up.
         scrub: takes every known key out of a finished line. Asked for each line: keys change.
         colors: False where NO_COLOR is set; there are none anyway unless the stream is a terminal.
+        process: told in each line, where one run has several.
     """
     lines = Lines(stream)
     console = format == "console" or (format == "auto" and lines.is_terminal)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(
+                fmt="%H:%M:%SZ" if console and lines.is_terminal else "iso", utc=True
+            ),
+            *([] if process is None else [_numbered(process)]),
             *(_console(colors=colors and lines.is_terminal) if console else _json()),
             _scrubbed(scrub),
         ],
@@ -150,6 +156,14 @@ def _asyncio_text(record: logging.LogRecord) -> str:
     return first_line.partition("(")[0].partition("<")[0].rstrip()
 
 
+def _numbered(process: int) -> Processor:
+    def processor(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["process"] = process
+        return event
+
+    return processor
+
+
 def _scrubbed(scrub: Scrub) -> Processor:
     def processor(_logger: object, _method: str, line: Any) -> str:
         return scrub(line)
@@ -158,7 +172,7 @@ def _scrubbed(scrub: Scrub) -> Processor:
 
 
 def _console(*, colors: bool) -> tuple[Processor, ...]:
-    return (_printable, _where, structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False))
+    return (_printable, _where, structlog.dev.ConsoleRenderer(_EVENT_COLUMNS, colors=colors, sort_keys=False))
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -21,6 +21,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    UnknownMetricFamily,
 )
 from prometheus_client.registry import Collector
 
@@ -30,6 +31,7 @@ from permutive_worker.telemetry.progress import progress
 from permutive_worker.telemetry.status import LaneStatus, Look, Status
 
 _PREFIX: Final = "permutive_worker_"
+LAST_SUCCESS: Final = _PREFIX + "run_last_success_timestamp_seconds"
 _PAUSES: Final = ("retry_after", "halt")
 _BREAKER_STATES: Final = ("closed", "open", "half_open")
 _UNKNOWN: Final = math.nan  # Prometheus' practice for a gauge that has no value yet
@@ -187,6 +189,7 @@ def _input(counts: Counts, status: Status) -> Iterable[Metric]:
             _or_unknown(status.source_lag),
         ),
         _counter("source_redeliveries_total", "Lines the queue gave again.", status.source_redeliveries),
+        _gauge("source_up", "0 while the broker of the queue cannot be reached.", not status.source_away),
         _gauge(
             "checkpoint_timestamp_seconds",
             "When the last checkpoint was written, 0 if never.",
@@ -199,8 +202,9 @@ def _progress(counts: Counts, status: Status) -> Iterable[Metric]:
     now = progress(counts, status.elapsed_seconds, status.total)
     return (
         _gauge("progress_completed", "Lines delivered, dead-lettered or skipped.", now.completed),
-        _gauge(
-            "progress_total",
+        # PermutiveAPI gave the name its meaning, and it is no counter: so it has no type.
+        UnknownMetricFamily(
+            _PREFIX + "progress_total",
             "Lines of the whole input, estimated until it was read to its end; NaN if it cannot be known.",
             _or_unknown(now.total),
         ),
@@ -227,8 +231,10 @@ def _health(counts: Counts) -> Iterable[Metric]:
             "0 after a configuration that was refused.",
             not counts.reload_refused,
         ),
-        _gauge(
-            "run_last_success_timestamp_seconds", "When a run last ended with success, 0 if never.", _NEVER
+        GaugeMetricFamily(
+            LAST_SUCCESS,
+            "When a finite run last ended with exit code 0, 0 if never.",
+            _timestamp(counts.last_success_at),
         ),
     )
 

@@ -164,3 +164,17 @@ def progress_line(counts: Counts, status: Status, rate: RecentRate) -> ProgressL
         pending=sum(status.pending.values()),
         elapsed_seconds=round(status.elapsed_seconds, 3),
     )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it: `8 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
+    whole = int(seconds)
+    for unit, unit_seconds, smaller, smaller_seconds in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
+        if whole >= unit_seconds:
+            rest = whole % unit_seconds // smaller_seconds
+            return f"{whole // unit_seconds:,} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"

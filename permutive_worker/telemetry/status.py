@@ -27,6 +27,17 @@ class LineStatus(msgspec.Struct, frozen=True):
     pending_bytes: int
 
 
+class LetterStatus(msgspec.Struct, frozen=True):
+    """A dead letter of lately, without anything that says of whom."""
+
+    at: datetime
+    type: str | None  # the job's kind, None if it is not known
+    reason: str  # see `model.Reason`
+    status: int | None  # of the last answer
+    code: int | None  # of the API's error
+    position: str
+
+
 class LaneStatus(msgspec.Struct, frozen=True):
     """One lane: one set of credentials at one host."""
 
@@ -74,6 +85,8 @@ class Status(msgspec.Struct, frozen=True):
     source_lag: int | None = None  # messages nobody was given yet
     source_redeliveries: int = 0  # messages that somebody had before
     source_unconfirmed: int = 0  # settlements the broker will not know of: duplicates to come
+    last_dead_letters: list[LetterStatus] = []  # the newest last
+    exit_code: int | None = None  # once it has ended
 
     @property
     def pending(self) -> dict[str, int]:

@@ -31,23 +31,35 @@ def open_source(settings: Settings, inputs: Sequence[str], store: CheckpointStor
     """
     if any(map(is_url, inputs)):
         return _queue(settings, inputs)
-    shard = _shard(settings)
-    max_line_bytes, output = settings.input.max_line_bytes, settings.output
-    own = own_files(inputs, output.dead_letters, output.results, output.summary)
     if list(inputs) == ["-"]:
+        _own(settings, inputs)
         if settings.input.follow:
             raise UsageError("--follow is for files; a pipe is read to its end anyway: name a file")
-        if shard is not None:
+        if settings.input.shard is not None:
             raise UsageError("--shard is for files; a pipe has no shares: name files")
-        return StdinSource(max_line_bytes)
-    paths = expand_inputs(inputs, own)
+        return StdinSource(settings.input.max_line_bytes)
+    paths = input_files(settings, inputs)
+    if settings.input.follow:
+        return FollowSource(paths, settings.input.max_line_bytes, store)
+    return FileSource(paths, settings.input.max_line_bytes, store)
+
+
+def input_files(settings: Settings, inputs: Sequence[str]) -> list[Path]:
+    """Return the files that paths, globs and directories mean, in the order they are read; that may be none of a shard.
+
+    Raises:
+        UsageError, ConfigurationError: as `open_source`.
+    """
+    paths = expand_inputs(inputs, _own(settings, inputs))
     paths = [path for path in paths if not is_checkpoint(path)]
     if not paths:
         raise UsageError(f"{' '.join(inputs)}: only checkpoints are there, name an input")
-    paths = _share(paths, shard)
-    if settings.input.follow:
-        return FollowSource(paths, max_line_bytes, store)
-    return FileSource(paths, max_line_bytes, store)
+    return _share(paths, _shard(settings))
+
+
+def _own(settings: Settings, inputs: Sequence[str]) -> list[Path]:
+    output = settings.output
+    return own_files(inputs, output.dead_letters, output.results, output.summary, output.metrics)
 
 
 def remembered_by(source: Source) -> Remembered | None:

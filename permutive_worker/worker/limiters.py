@@ -72,6 +72,22 @@ async def open_limiters(
     return limiters
 
 
+async def prove_shared(settings: Settings) -> str:
+    """Try whether the Redis of `rate_limit.shared` answers, without taking part; return where it is.
+
+    Raises:
+        UnreachableError, ConfigurationError: it cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        await _connect(stack, _Shared(settings.rate_limit.shared or "", settings))
+    return shared_where(settings)
+
+
+def shared_where(settings: Settings) -> str:
+    """`rate_limit.shared` without user, password and query. Raises ConfigurationError: it is not sound."""
+    return _Shared(settings.rate_limit.shared or "", settings).address.where
+
+
 class _Shared:
     """What `rate_limit.shared` and the keys beside it say."""
 

@@ -30,7 +30,7 @@ def file_writers(
         ConfigurationError: two outputs are one file.
     """
     output = settings.output
-    refuse_shared_files(output.dead_letters, output.results, output.summary)
+    refuse_shared_files(output.dead_letters, output.results, output.summary, output.metrics)
     dead_letters = Path(output.dead_letters)
     writers: dict[End, OutcomeWriter] = {
         End.DEAD_LETTERED: DeadLetterWriter(

@@ -32,7 +32,9 @@ class Watch:
         expiry: Expiry,
         standstills: Standstills | None,
         clock: Clock,
+        cpu_seconds: Callable[[], float],
     ) -> None:
+        """`cpu_seconds` is the processor time of the loop's thread; where time is not real it says 0.0."""
         self._lanes = lanes
         self._keyring = keyring
         self._counts = counts
@@ -41,6 +43,9 @@ class Watch:
         self._standstills = standstills
         self._clock = clock
         self._news = LaneNews()
+        self._looked_at = clock.monotonic()
+        self._read_cpu_seconds = cpu_seconds
+        self._cpu_seconds = cpu_seconds()
         self._asked = asyncio.Event()  # to look at the key files
 
     @property
@@ -50,8 +55,16 @@ class Watch:
 
     def _loop_was_late(self, lag_seconds: float) -> None:
         self._counts.event_loop_lag.observe(lag_seconds)
+        busy = self._busy_since_last_look()
         for lane in self._lanes.values():
-            lane.loop_was_late(lag_seconds)
+            lane.loop_was_late(lag_seconds, busy)
+
+    def _busy_since_last_look(self) -> float:
+        """The share of the time that the loop's thread had something to do, and a processor to do it."""
+        now, cpu_seconds = self._clock.monotonic(), self._read_cpu_seconds()
+        busy_seconds, seconds = cpu_seconds - self._cpu_seconds, now - self._looked_at
+        self._looked_at, self._cpu_seconds = now, cpu_seconds
+        return busy_seconds / seconds if seconds > 0 else 0.0
 
     def look_at_keys(self) -> None:
         """Look at the key files now, and not only when it is time to."""

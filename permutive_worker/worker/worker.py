@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,14 +14,14 @@ from permutive_worker.config import Settings
 from permutive_worker.control.budget import Budget
 from permutive_worker.control.exit_code import exit_code
 from permutive_worker.control.guard import Guard
-from permutive_worker.credentials import Credentials, Keyring, load_keyring
+from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.delivery.expiry import Expiry
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.pipeline import Pipeline
 from permutive_worker.delivery.sender import Sender
 from permutive_worker.delivery.settler import Settler
-from permutive_worker.delivery.snapshot import lane_status, queue_status
+from permutive_worker.delivery.snapshot import lane_status, lane_to_come, queue_status
 from permutive_worker.delivery.standstills import Standstills
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.delivery.trouble import Trouble
@@ -31,16 +32,17 @@ from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.metrics import build_registry
+from permutive_worker.telemetry.metrics_file import metrics_file
 from permutive_worker.telemetry.progress import progress, summary
 from permutive_worker.telemetry.status import Status
+from permutive_worker.worker.admin import open_admin
 from permutive_worker.worker.checkpoints import CheckpointClock, checkpoint_store
 from permutive_worker.worker.inputs import open_source, remembered_by, total_lines
-from permutive_worker.worker.lanes import WireChoice, choose_wire, new_lane, open_wires, policy
-from permutive_worker.worker.limiters import open_gates
+from permutive_worker.worker.lanes import policy
 from permutive_worker.worker.outputs import file_writers
 from permutive_worker.worker.reload import Taken, change_limits, take_over
 from permutive_worker.worker.watch import Watch
+from permutive_worker.worker.workspaces import Workspaces
 
 
 class Worker:
@@ -61,6 +63,7 @@ class Worker:
         total: int | None = None,
         restart: bool = False,
         clock: Clock | None = None,
+        run_id: str | None = None,
     ) -> None:
         """Prepare a run; nothing is opened yet.
 
@@ -77,14 +80,15 @@ class Worker:
             total: how many lines there are, if that is known.
             restart: forget what is known of the inputs, and send them from their first lines.
             clock: for tests.
+            run_id: of a run that has several workers.
 
         Raises:
             UsageError, ConfigurationError: one sentence that says what to do.
         """
         self.settings = settings
         self.keyring = keyring or load_keyring(os.environ)
-        self._default_key = self.keyring.default(settings.input.workspace)
-        self.run_id = uuid.uuid4().hex[:12]
+        self._workspaces = Workspaces(self.keyring, settings.input.workspace, wire, gates or {})
+        self.run_id = run_id or uuid.uuid4().hex[:12]
         self.stopping = Stop()
         self._clock = clock or SystemClock()
         store = checkpoint_store(settings, self.keyring, restart=restart)
@@ -96,15 +100,10 @@ class Worker:
         self.writers = dict(writers) if writers is not None else self._file_writers()
         self._checkpoints: CheckpointClock | None = None
         self._destination = destination or PermutiveDestination(self.keyring.scrub)
-        self._wire = wire
-        self._wire_choice: WireChoice | None = None
-        self._gates = gates or {}
-        self._own_gates: dict[str, Gate] = {}
         self._watch: Watch | None = None
         self._on_progress = on_progress
         self._total = total
         self._budget = Budget(settings.delivery.max_pending_bytes)
-        self._lanes: dict[str, Lane] = {}
         self._intake: Intake | None = None
         self._settler: Settler | None = None
         self._pipeline: Pipeline | None = None
@@ -115,7 +114,7 @@ class Worker:
         self._state: Literal["starting", "running", "ended"] = "starting"
 
     def __repr__(self) -> str:
-        return f"<Worker {self.run_id} {self._state} {list(self._lanes.values())!r}>"
+        return f"<Worker {self.run_id} {self._state} {list(self._workspaces.lanes.values())!r}>"
 
     def stop(self) -> None:
         """Take nothing new, finish what is in flight, return the rest; safe to call from a signal handler."""
@@ -132,11 +131,11 @@ class Worker:
             ConfigurationError: what can change does not go with what cannot; nothing was changed.
         """
         taken = take_over(self.settings, settings)
-        change_limits(self._own_gates.values(), self.settings, taken.settings, self._clock.monotonic())
+        change_limits(self._workspaces.gates.values(), self.settings, taken.settings, self._clock.monotonic())
         self.settings = taken.settings
         if self._pipeline is not None:
             self._pipeline.raise_max_in_flight(settings.delivery.max_in_flight)
-        for lane in self._lanes.values():
+        for lane in self._workspaces.lanes.values():
             lane.wake()
         if self._watch is not None:
             self._watch.look_at_keys()
@@ -150,29 +149,33 @@ class Worker:
 
         Cancellation: as `hurry`; every line that was read is still settled.
         """
-        async with AsyncExitStack() as stack:
-            await self._open(stack)
-            pipeline = await self._build(stack)
-            self._state = "running"
-            await pipeline.run()
-        self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        async with metrics_file(self.settings.output.metrics, self.counts, self.look, __version__):
+            async with AsyncExitStack() as stack:
+                await self._open(stack)
+                pipeline = await self._build(stack)
+                self._state = "running"
+                await pipeline.run()
+            self._end()
         self._tell_progress()
         return self.summary()
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        listen = self.settings.admin.listen
+        await open_admin(stack, listen, self.counts, self.look, self._clock, self._end)
         await self._source.open()
         stack.push_async_callback(self._source.close)
         stack.push_async_callback(self._save_last)
         for writer in self.writers.values():
             await writer.open()
             stack.push_async_callback(self._close_writer, writer)
-        if self.settings.admin.listen is not None:
-            from permutive_worker.admin.server import AdminServer
 
-            registry = build_registry(self.counts, self.look, __version__)
-            server = AdminServer(self.settings.admin.listen, registry, self.look, self.counts)
-            await server.start()
-            stack.push_async_callback(server.close)
+    def _end(self, error: BaseException | None = None) -> None:
+        if isinstance(error, Exception):
+            self.stopping.errors.append(error)
+        if self._took_seconds is None:
+            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        if self._source.finite and self.exit_code() == 0:
+            self.counts.last_success_at = self._clock.utc_now()
 
     async def _close_writer(self, writer: OutcomeWriter) -> None:
         try:
@@ -186,11 +189,8 @@ class Worker:
             await self._checkpoints.save_last()
 
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
-        settings, credentials = self.settings, list(self.keyring)
-        gates = await open_gates(stack, settings, credentials, self._gates, self._clock.monotonic)
-        self._own_gates = {name: gate for name, gate in gates.items() if name not in self._gates}
-        change_limits(self._own_gates.values(), settings, self.settings, self._clock.monotonic())
-        wires = await self._wires(stack, credentials)
+        settings = self.settings
+        await self._open_workspaces(stack)
         self._settler = Settler(
             self._source,
             self.writers,
@@ -203,7 +203,7 @@ class Worker:
         self._intake = Intake(
             self._source,
             Decoder(settings.input.type),
-            self._lane_of,
+            self._workspaces.lane_of,
             self._budget,
             self.counts,
             self.stopping,
@@ -211,13 +211,7 @@ class Worker:
             now=self._clock.monotonic,
         )
         trouble = self._trouble()
-        senders = [
-            (lane, self._sender(lane, wire, trouble))
-            for lane, wire in (
-                (self._new_lane(stack, key, len(credentials), gates[key.name]), wires[key.name])
-                for key in credentials
-            )
-        ]
+        senders = [(lane, self._sender(lane, wire, trouble)) for lane, wire in self._workspaces.with_wires()]
         self._pipeline = Pipeline(
             self._source,
             self._intake,
@@ -231,42 +225,41 @@ class Worker:
         expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
         queue = self._source.queue
         standstills = Standstills(queue, self._settler.put) if queue is not None else None
-        self._watch = Watch(self._lanes, self.keyring, self.counts, trouble, expiry, standstills, self._clock)
+        cpu_seconds = time.thread_time if isinstance(self._clock, SystemClock) else float
+        self._watch = Watch(
+            self._workspaces.lanes,
+            self.keyring,
+            self.counts,
+            trouble,
+            expiry,
+            standstills,
+            self._clock,
+            cpu_seconds,
+        )
         await self._start_watching(stack, self._watch)
         return self._pipeline
 
-    async def _wires(self, stack: AsyncExitStack, credentials: Sequence[Credentials]) -> dict[str, Wire]:
-        if isinstance(self._wire, Mapping):
-            return dict(self._wire)
-        if self._wire is not None:
-            return dict.fromkeys((key.name for key in credentials), self._wire)
-        self._wire_choice = await choose_wire(self.settings.http.wire)
-        return await open_wires(
+    async def _open_workspaces(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        await self._workspaces.open(
             stack,
-            self._wire_choice.kind,
-            self.settings,
-            credentials,
+            settings,
+            self._budget,
+            self.counts,
+            self._clock.monotonic,
             finite=self._source.finite,
             needed=self._remembered is None or not self._remembered.all_delivered,
             until_stopped=self.stopping.wait,
         )
-
-    def _new_lane(self, stack: AsyncExitStack, key: Credentials, lanes: int, gate: Gate) -> Lane:
-        now = self._clock.monotonic
-        lane = new_lane(self.settings, key.name, lanes, self._budget, self.counts, now, gate)
-        if key.name in self._gates:
-            gate.watchers.append(lane.look_at_holds)  # what the others were refused holds this lane too
-            stack.callback(gate.watchers.remove, lane.look_at_holds)
-            lane.look_at_holds()
-        self._lanes[key.name] = lane
-        return lane
+        # There may have been a reload meanwhile.
+        change_limits(self._workspaces.gates.values(), settings, self.settings, self._clock.monotonic())
 
     def _trouble(self) -> Trouble:
         intake, remembered = self._intake, self._remembered
         assert intake is not None  # noqa: S101  (built just before)
         return Trouble(
             {key.name: key for key in self.keyring},
-            self._lanes,
+            self._workspaces.lanes,
             self.stopping,
             self._clock,
             lambda: intake.ended or intake.held > 0 or (remembered is not None and remembered.is_full),
@@ -288,11 +281,8 @@ class Worker:
             settler.put,
             trouble,
             self.keyring.scrub,
+            keeps_answers=End.DELIVERED in self.writers,
         )
-
-    def _lane_of(self, workspace: str | None) -> Lane | None:
-        key = self._default_key if workspace is None else self.keyring.of(workspace)
-        return self._lanes[key.name] if key is not None else None
 
     def _file_writers(self) -> dict[End, OutcomeWriter]:
         return file_writers(
@@ -348,12 +338,14 @@ class Worker:
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""
         draining = self._pipeline is not None and self._pipeline.draining and self._state == "running"
+        lanes = [lane_status(lane, self._clock) for lane in self._workspaces.lanes.values()]
         return Status(
             state="draining" if draining else self._state,
             run_id=self.run_id,
             started_at=self._began_at,
             elapsed_seconds=self._elapsed_seconds(),
-            lanes=[lane_status(lane, self._clock) for lane in self._lanes.values()],
+            lanes=lanes
+            or [lane_to_come(key.name, self.settings.rate_limit.rate_per_second) for key in self.keyring],
             held=self._intake.held if self._intake is not None else 0,
             settling=self._settler.settling if self._settler is not None else 0,
             pending_bytes=self._budget.pending_bytes,
@@ -361,8 +353,10 @@ class Worker:
             input_position_bytes=self._source.bytes_read(),
             input_size_bytes=self._source.bytes_total(),
             total=self._total_lines(),
-            wire=self._wire_choice.kind if self._wire_choice is not None else None,
-            wire_fallback=self._wire_choice.fallback if self._wire_choice is not None else None,
+            wire=self._workspaces.choice.kind if self._workspaces.choice is not None else None,
+            wire_fallback=self._workspaces.choice.fallback if self._workspaces.choice is not None else None,
+            last_dead_letters=self._settler.letters.latest if self._settler is not None else [],
+            exit_code=self.exit_code() if self._state == "ended" else None,
             **queue_status(self._source.queue),
         )
 

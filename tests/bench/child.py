@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -75,7 +75,7 @@ def running_sink(throttle_seconds: float = 0.0) -> Iterator[Sink]:
         process.wait()
 
 
-def worker_command(jobs: Path, url: str, *more: str) -> list[str]:
+def worker_command(jobs: Path | str, url: str, *more: str) -> list[str]:
     """The whole worker, with everything on that people have on, and a rate that never binds."""
     command = [sys.executable, "-m", "permutive_worker", "run", str(jobs), f"--base-url={url}"]
     return [*command, "--rate=1000000", "--admin=127.0.0.1:0", "--progress=json", *more]
@@ -85,17 +85,17 @@ def client_command(name: str, url: str, requests: int) -> list[str]:
     return [sys.executable, str(HERE / "clients.py"), name, url, str(requests)]
 
 
-def run_child(command: Sequence[str], limit_seconds: float) -> Cost:
-    """Run a client to its end in an empty directory.
+def run_child(command: Sequence[str], limit_seconds: float, *, cpus: int = 1) -> Cost:
+    """Run a client to its end in an empty directory, on one CPU, or on all for `cpus = 0`.
 
-    Units: `peak_bytes` is never below the size of this process, which the kernel counts in.
+    Units: CPU includes the processes it started and waited for; `peak_bytes` is never below the size of this process, which the kernel counts in.
 
     Raises:
         ChildFailed: it failed, or took longer than `limit_seconds` and was killed.
     """
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile() as stderr:
         began = time.monotonic()
-        with pinned_to(CLIENT_CPU):
+        with pinned_to(CLIENT_CPU) if cpus else nullcontext():
             process = subprocess.Popen(
                 command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL, stderr=stderr
             )

@@ -1,6 +1,7 @@
 """The clients that the worker is compared with, each in a process of its own.
 
     python tests/bench/clients.py bare|plain|lean|httpx|batch_identify URL REQUESTS
+    python tests/bench/clients.py syslog_ng URL REQUESTS FILE
 
 Each sends the same body as the worker, the way its documentation shows it. Prints nothing; any answer
 but 200 ends it with an error.
@@ -8,9 +9,14 @@ but 200 ends it with an error.
 
 import asyncio
 import importlib
+import json
+import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import jobs
@@ -92,13 +98,51 @@ def batch_identify(url: str, requests: int) -> None:
         raise failures[0][1]
 
 
+SYSLOG_NG: Final = """\
+@version: 3.35
+options { stats-freq(0); log-msg-size(1048576); };
+log {
+  source { file("%(file)s" flags(no-parse) log-fetch-limit(1000) log-iw-size(16000) follow-freq(0.1)); };
+  destination {
+    http(url("%(url)s") method("POST") body("${MSG}") workers(16) log-fifo-size(20000) persist-name("jobs")
+         headers("Content-Type: application/json", "X-API-Key: %(key)s"));
+  };
+  flags(flow-control);
+};
+"""
+
+
+def syslog_ng(url: str, requests: int, file: str) -> None:
+    """A line a POST, as its documentation has it, until the sink has counted all of them."""
+    told = url.removesuffix(jobs.PATH)
+    Path("syslog-ng.conf").write_text(SYSLOG_NG % {"file": file, "url": url, "key": jobs.KEY})
+    own = [f"--{name}=syslog-ng.{name}" for name in ("persist-file", "pidfile", "control")]
+    command = ["syslog-ng", "--foreground", "--no-caps", "--cfgfile=syslog-ng.conf", *own]
+    before = _requests(told)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and _requests(told) < before + requests:
+            time.sleep(0.05)
+        process.terminate()
+    if _requests(told) != before + requests:
+        raise SystemExit("syslog-ng did not deliver every line once")
+
+
+def _requests(url: str) -> int:
+    with urllib.request.urlopen(url) as answer:
+        done: int = json.load(answer)["requests"]
+    return done
+
+
 def _expect_200(status: int) -> None:
     if status != 200:
         raise SystemExit(f"the sink answered {status}")
 
 
-def main(name: str, url: str, requests: int) -> None:
+def main(name: str, url: str, requests: int, *more: str) -> None:
     endpoint = url + jobs.PATH
+    if name == "syslog_ng":
+        syslog_ng(endpoint, requests, *more)
+        return
     if name == "batch_identify":
         batch_identify(endpoint, requests)
         return
@@ -115,4 +159,4 @@ def main(name: str, url: str, requests: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -22,16 +22,16 @@ _LINE: Final = '{"type":"identify",' + _BODY[1:] + "\n"
 BODY: Final = (_BODY % (USER_ID, ALIAS["id"])).encode()  # what the worker makes of such a line
 
 
-def lines(count: int) -> Iterator[str]:
+def lines(count: int, first: int = 0) -> Iterator[str]:
     """Every line another user, so that no job waits for another one."""
-    for number in range(count):
+    for number in range(first, first + count):
         text = f"{number:064x}"
         yield _LINE % (f"{text[-32:-24]}-{text[-24:-20]}-4000-8000-{text[-12:]}", text)
 
 
-def write_jobs(path: Path, count: int) -> Path:
+def write_jobs(path: Path, count: int, first: int = 0) -> Path:
     with path.open("w", encoding="ascii") as file:
-        file.writelines(lines(count))
+        file.writelines(lines(count, first))
     return path
 
 

@@ -13,11 +13,15 @@ which matters to nobody with many lines, does not count; the peak of memory does
     x bare       requests/s over those of the bare aiohttp loop in the same round
     CPU x bare   the same of CPU µs; steadier where others use the machine
     sink busy    of its CPU; above 90 % the row is slower than its client
+
+The row with two processes has all CPUs, and shares them with the sink: with the sink on another machine
+it does at most 2,000,000 / CPU µs requests a second. Its peak is that of the larger process.
 """
 
 import argparse
 import importlib.metadata
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -29,6 +33,7 @@ from child import ChildFailed, Cost, Sink, client_command, run_child, running_si
 from jobs import write_jobs
 
 INSTALL: Final = 'pip install "permutive-worker[bench]"'
+INSTALL_SYSLOG_NG: Final = "apt-get install syslog-ng-core syslog-ng-mod-http"
 
 
 class Row(NamedTuple):
@@ -39,7 +44,8 @@ class Row(NamedTuple):
         label: what stands in the table.
         command: the client for so many requests to this URL.
         most_lines: slow clients need not send as many for a steady figure.
-        package: what must be installed.
+        package, program: what must be installed.
+        cpus: of the client; 0 is all there are.
     """
 
     name: str
@@ -47,6 +53,8 @@ class Row(NamedTuple):
     command: Callable[[str, int], list[str]]
     most_lines: int = sys.maxsize
     package: str = "permutive-worker"
+    program: str = sys.executable
+    cpus: int = 1
 
 
 class Measurement(NamedTuple):
@@ -62,6 +70,13 @@ def rows(directory: Path) -> list[Row]:
     def jobs(count: int) -> Path:
         path = directory / f"{count}.ndjson"
         return path if path.exists() else write_jobs(path, count)
+
+    def half_jobs(count: int) -> str:
+        for number in range(2):
+            path = directory / f"half-{count}-{number}.ndjson"
+            if not path.exists():
+                write_jobs(path, (count + 1 - number) // 2, count * number)
+        return str(directory / f"half-{count}-*.ndjson")
 
     def worker(*more: str) -> Callable[[str, int], list[str]]:
         return lambda url, count: worker_command(jobs(count), url, *more)
@@ -80,6 +95,18 @@ def rows(directory: Path) -> list[Row]:
             "permutive-worker run --results",
             worker("--set=http.wire=lean", "--results=results.ndjson"),
         ),
+        Row(
+            "processes",
+            "permutive-worker run --processes 2",
+            lambda url, count: worker_command(half_jobs(count), url, "--set=http.wire=lean", "--processes=2"),
+            cpus=0,
+        ),
+        Row(
+            "syslog_ng",
+            "syslog-ng, http() with 16 workers",
+            lambda url, count: [*client_command("syslog_ng", url, count), str(jobs(count))],
+            program="syslog-ng",
+        ),
         Row("batch_identify", "batch_identify, 4 threads", client("batch_identify"), 3_000, "PermutiveAPI"),
         Row("httpx", "httpx.AsyncClient", client("httpx"), 10_000, "httpx"),
     ]
@@ -88,9 +115,9 @@ def rows(directory: Path) -> list[Row]:
 def measure(row: Row, lines: int, sink: Sink, limit_seconds: float) -> Measurement:
     """Run a row with one line, then with all of them. Raises ChildFailed."""
     lines = min(lines, row.most_lines)
-    start_up = run_child(row.command(sink.url, 1), limit_seconds)
+    start_up = run_child(row.command(sink.url, 1), limit_seconds, cpus=row.cpus)
     before = sink.work()
-    whole = run_child(row.command(sink.url, lines), limit_seconds)
+    whole = run_child(row.command(sink.url, lines), limit_seconds, cpus=row.cpus)
     after = sink.work()
     if (sent := after.requests - before.requests) != lines:
         raise ChildFailed(f"it sent {sent} requests for {lines} lines")
@@ -120,8 +147,8 @@ class Table:
         for row in self._rows:
             if row.name in self._problems:
                 continue
-            if not is_installed(row.package):
-                self._problems[row.name] = f"not installed: {INSTALL}"
+            if missing := what_is_missing(row):
+                self._problems[row.name] = f"not installed: {missing}"
                 continue
             try:
                 measured[row.name] = measure(row, lines, sink, limit_seconds)
@@ -137,12 +164,12 @@ class Table:
     def text(self) -> str:
         heads = ("requests/s", "CPU µs", "peak MB", "x bare", "CPU x bare", "sink busy")
         return "\n".join(
-            [f"{'':32}" + "".join(f"{head:>12}" for head in heads), *map(self._line, self._rows)]
+            [f"{'':36}" + "".join(f"{head:>12}" for head in heads), *map(self._line, self._rows)]
         )
 
     def _line(self, row: Row) -> str:
         if row.name in self._problems:
-            return f"{row.label:32}  {self._problems[row.name]}"
+            return f"{row.label:36}  {self._problems[row.name]}"
         found = [one[row.name] for one in self._rounds]
         pairs = [(one[row.name], one["bare"]) for one in self._rounds if "bare" in one]
         cells = (
@@ -153,7 +180,14 @@ class Table:
             f"{median(one.cpu_micros / bare.cpu_micros for one, bare in pairs):.2f}" if pairs else "-",
             f"{median(one.sink_busy for one in found):.0%}",
         )
-        return f"{row.label:32}" + "".join(f"{cell:>12}" for cell in cells)
+        return f"{row.label:36}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def what_is_missing(row: Row) -> str:
+    """How to install what a row needs and is not there; empty if all is."""
+    if not is_installed(row.package):
+        return INSTALL
+    return "" if shutil.which(row.program) else INSTALL_SYSLOG_NG
 
 
 def is_installed(package: str) -> bool:

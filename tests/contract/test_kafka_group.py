@@ -73,7 +73,7 @@ async def test_a_partition_moves_when_what_is_in_hand_of_it_is_done(broker, open
     other = await opened()
     taking = asyncio.create_task(other.receive(10_000))
 
-    await until(lambda: source._broker._draining)
+    await until(source._broker._drains.is_set)
     assert not partitions_of(other)
     settle(source, received)
 
@@ -111,6 +111,27 @@ async def test_a_partition_that_moves_too_early_is_committed_to_the_first_gap_an
     settle(source, left)
     await source.flush()
     assert source.unconfirmed == len(moved)
+
+
+async def test_a_drain_does_not_wait_for_a_commit_that_waits_for_the_drain(broker, opened, monkeypatch):
+    monkeypatch.setattr(kafka_module, "DRAIN_SECONDS", 60.0)  # longer than `until` waits
+    monkeypatch.setattr(kafka_module, "COMMIT_SECONDS", 2.0)
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, COUNT)
+    other = await opened()
+    taking = asyncio.create_task(other.receive(10_000))
+
+    left = list(received)
+    while not source._broker._drains.is_set():  # so that there is a commit under way when it begins
+        settle(source, [left.pop()])
+        await asyncio.sleep(0.05)
+    settle(source, left)
+
+    await until(lambda: len(partitions_of(source)) == len(partitions_of(other)) == 2)
+    await source.flush()
+    assert source.unconfirmed == 0
+    taking.cancel()
 
 
 async def test_a_member_that_nobody_asks_for_messages_stays_and_keeps_its_own(broker, opened):

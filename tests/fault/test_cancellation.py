@@ -83,7 +83,7 @@ def test_a_run_that_is_cancelled_anywhere_settles_every_line_once_and_holds_noth
         assert sum(worker.look().pending.values()) == 0, steps
         assert worker.look().pending_bytes == 0, steps
         assert wire.started == wire.ended, steps
-        assert [lane.gate.in_flight for lane in worker._lanes.values()] in ([0], []), steps
+        assert [lane.gate.in_flight for lane in worker._workspaces.lanes.values()] in ([0], []), steps
         places = [delivery.place for delivery, _ in worker._source.settled]
         assert len(places) == len(set(places)) == worker.counts.read, steps
         assert sorted(writer.written) == sorted(places), steps

@@ -1,7 +1,10 @@
 import asyncio
 import importlib.util
+import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import aiohttp
@@ -10,6 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from permutive_worker.admin import door, events
 from permutive_worker.admin import server as server_module
 from permutive_worker.admin.server import AdminServer, parse_listen
 from permutive_worker.errors import ConfigurationError
@@ -120,13 +124,15 @@ async def test_status_is_json_in_numbers(http, worker):
     assert document["lanes"][0]["breaker"] == "closed"
 
 
-async def test_the_first_page_lists_the_others_and_all_of_them_answer(http):
-    async with http.get("/") as response:
-        paths = [line.split()[0] for line in (await response.text()).splitlines()]
+async def test_the_first_page_names_the_others_and_all_of_them_answer(http):
+    async with http.get("/", headers={"Accept": "application/json"}) as response:
+        page = await response.text()
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
 
-    assert paths == ["/metrics", "/livez", "/readyz", "/status"]
+    paths = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert {"page.css", "page.js", "icon.png", "status", "metrics", "readyz", "livez"} == set(paths)
     for path in paths:
-        async with http.get(path) as response:
+        async with http.get(f"/{path}") as response:
             assert response.status == 200, path
 
 
@@ -137,11 +143,13 @@ async def test_only_get_is_allowed(http, method):
         assert response.headers["Allow"] == "GET"
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/status", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/page.js", "/events", "/metrics", "/readyz", "/status", "/nothing"])
 async def test_every_answer_has_the_safe_headers_and_no_banner(http, path):
     async with http.get(path) as response:
         assert response.headers["Content-Security-Policy"] == "default-src 'self'"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["X-Frame-Options"] == "DENY"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
         assert response.headers["Cache-Control"] == "no-store"
         assert "Server" not in response.headers
 
@@ -150,6 +158,155 @@ async def test_an_unknown_path_is_a_404_in_plain_text(http):
     async with http.get("/<script>") as response:
         assert (response.status, response.content_type) == (404, "text/plain")
         assert "script" not in await response.text()
+
+
+async def next_event(response):
+    """The document of the next event."""
+    async for line in response.content:
+        if line.startswith(b"data: "):
+            return msgspec.json.decode(line.removeprefix(b"data: "))
+    return None
+
+
+async def test_events_are_the_status_again_and_again(http, worker):
+    async with http.get("/events") as response, http.get("/status") as status:
+        assert response.content_type == "text/event-stream"
+        assert await response.content.readline() == b"retry: 2000\n"
+        first = await next_event(response)
+        worker.counts.read = 9
+        second = await next_event(response)
+        assert first.keys() == second.keys() == (await status.json()).keys()
+
+    assert (first["conservation"]["read"], second["conservation"]["read"]) == (0, 9)
+    assert first["sentence"]["text"] == "Delivering"
+
+
+async def test_the_last_event_before_the_close_says_how_it_ended(http, admin, worker):
+    async with http.get("/events") as response:
+        assert (await next_event(response))["state"] == "running"
+        worker.status = msgspec.structs.replace(RUNNING, state="ended", exit_code=3)
+        async with asyncio.timeout(10):
+            await admin.close()
+            while (document := await next_event(response))["state"] == "running":
+                pass
+            assert await next_event(response) is None
+
+    assert document["exit_code"] == 3
+    assert document["sentence"]["text"] == "The worker has ended (exit 3): finished, with dead letters"
+
+
+async def test_only_so_many_look_at_once_and_a_place_is_free_when_one_goes(http):
+    async with AsyncExitStack() as stack:
+        for _ in range(events.MOST_CLIENTS):
+            response = await stack.enter_async_context(http.get("/events"))
+            assert (await next_event(response))["state"] == "running"
+        async with http.get("/events") as refused:
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        response.close()
+        async with asyncio.timeout(10):
+            while True:
+                async with http.get("/events") as response:
+                    if response.status == 200:
+                        break
+
+
+async def test_nobody_is_asked_for_a_document_while_nobody_looks(worker, monkeypatch):
+    looks = []
+    server = AdminServer(
+        "0",
+        build_registry(worker.counts, worker.look, "1"),
+        lambda: looks.append(1) or RUNNING,
+        worker.counts,
+    )
+    monkeypatch.setattr(server_module, "_LOOK_SECONDS", 0.01)
+    await server.start()
+    async with aiohttp.ClientSession(server.url) as session:
+        for _ in range(20):
+            async with session.get("/livez") as response:
+                await response.read()
+        assert not looks
+        async with session.get("/events") as response:
+            await next_event(response)
+            assert looks
+    await server.close()
+
+
+async def test_who_takes_nothing_is_cut_off(admin, monkeypatch):
+    monkeypatch.setattr(events, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(admin._events, "_tell", lambda: b"x" * 1_000_000)
+    host, port = parse_listen(admin.url.removeprefix("http://"))
+    with socket.create_connection((host, port)) as client:
+        client.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(30):
+            while not admin._events.clients:
+                await asyncio.sleep(0.01)
+            while admin._events.clients:
+                admin._events.publish()
+                await asyncio.sleep(0.01)
+
+
+async def test_connections_are_bounded_and_a_new_one_is_always_let_in(admin, http):
+    host, port = parse_listen(admin.url.removeprefix("http://"))
+    silent = [await asyncio.open_connection(host, port) for _ in range(2 * door.MOST_CONNECTIONS)]
+
+    async with http.get("/livez") as response:
+        assert response.status == 200
+    assert len(admin._runner.server.connections) <= door.MOST_CONNECTIONS
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionError):
+            if await silent[0][0].read() == b"":
+                raise ConnectionError
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_beyond_the_budget_of_a_second_probes_come_late_and_scrapes_not_at_all(
+    http, admin, monkeypatch
+):
+    monkeypatch.setattr(door, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(admin._door, "reset", lambda: None)
+    admin._door._spent = door.BUDGET
+    for path, expected in (("/livez", 200), ("/", 200), ("/metrics", 503), ("/status", 503)):
+        async with http.get(path) as response:
+            assert response.status == expected, path
+    monkeypatch.undo()
+
+    async with asyncio.timeout(10):
+        while True:
+            async with http.get("/status") as response:
+                if response.status == 200:
+                    break
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1:1", 200), ("localhost", 200), ("[::1]:9000", 200), ("evil.example", 403)],
+)
+async def test_at_loopback_a_foreign_name_is_refused(http, host, expected):
+    async with http.get("/status", headers={"Host": host}) as response:
+        assert response.status == expected
+
+
+async def test_elsewhere_any_name_will_do(worker):
+    server = worker.admin("0.0.0.0:0")
+    await server.start()
+    url = server.url.replace("0.0.0.0", "127.0.0.1")
+    async with (
+        aiohttp.ClientSession(url) as session,
+        session.get("/status", headers={"Host": "worker.example:9000"}) as response,
+    ):
+        assert response.status == 200
+    await server.close()
+
+
+async def test_a_body_that_nobody_asked_for_is_not_read(admin):
+    host, port = parse_listen(admin.url.removeprefix("http://"))
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx")
+
+    async with asyncio.timeout(5):
+        assert b"ok\n" in await reader.read()
+    writer.close()
 
 
 async def test_a_taken_port_is_one_sentence(admin, worker):

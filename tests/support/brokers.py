@@ -65,6 +65,7 @@ class Broker:
         lease_seconds: after that what a dead worker held is given to others (with some seconds more).
         has_lag: it can say how many messages nobody was given.
         more_duplicates: beside what was in flight when a worker is killed (Kafka: max_uncommitted).
+        moved_duplicates: of workers that were not killed.
         survives: a killed server that is started again knows what it knew.
         keeps_acks: also the acks of the last moments.
         most_jobs: that can be asked of it without waiting for minutes.
@@ -80,6 +81,7 @@ class Broker:
     takes_empty = True
     hands_over = True
     more_duplicates = 0
+    moved_duplicates = 0
     most_jobs = 1_000_000
     calm_workers = 2
     keys: Mapping[str, str] = MappingProxyType({})  # what a worker needs in its environment
@@ -264,16 +266,17 @@ class Kafka(Broker):
     hands_over = False  # a member on hold keeps its partitions: see test_kafka.py
     partitions = 1
     max_uncommitted = 10_000
-    # Of the one that is killed, and of the one that is stopped while the group waits for the killed one and
-    # takes no commits.
-    more_duplicates = 2 * 500
+    more_duplicates = 100  # max_uncommitted of the one that is killed
+    # The imitation takes no commits while members join; a broker does until all have joined. So what a worker
+    # ends just then, of a partition that moves, comes again.
+    moved_duplicates = 100
     calm_workers = 1  # a second one may come in the middle of the pause, and partitions move to it
     session_seconds = Broker.lease_seconds
     mock: KafkaMock | None = None
 
     def serve_many(self) -> None:
         """The imitation gives members a second less than a session to end what is in hand (Kafka: minutes)."""
-        self.partitions, self.max_uncommitted, self.session_seconds = 6, 500, 5.0
+        self.partitions, self.max_uncommitted, self.session_seconds = 6, self.more_duplicates, 3.0
 
     async def start(self) -> None:
         if self.mock is None:

@@ -77,6 +77,7 @@ def test_defaults_are_the_documented_ones():
         "input.type": None,
         "input.workspace": None,
         "input.shard": None,
+        "input.processes": 1,
         "input.create": False,
         "input.max_line_bytes": 1_048_576,
         "input.follow": False,
@@ -85,6 +86,7 @@ def test_defaults_are_the_documented_ones():
         "output.results": None,
         "output.dead_letters": "dead-letters.ndjson",
         "output.summary": None,
+        "output.metrics": None,
         "guard.max_failures": None,
         "guard.max_failure_ratio": 0.95,
         "admin.listen": None,
@@ -302,7 +304,7 @@ FILE_FAULTS = {
     ),
     "a wrong word": (
         '[delivery]\nambiguous = "rety"',
-        "delivery.ambiguous in FILE must be one of retry, dead_letter, got 'rety'",
+        "delivery.ambiguous in FILE must be one of retry, dead_letter, got 'rety'; did you mean retry?",
     ),
     "a wrong size": (
         '[input]\nmax_line_bytes = "1 mile"',

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from permutive_worker.control.places import FIRST, SAMPLES, SPARE, Places
+from permutive_worker.control.places import FIRST, LEAST, SAMPLES, SPARE, Places
 
 FAST = 1e6  # requests a second: a pace that wants every place
 
@@ -35,6 +35,24 @@ def test_a_slow_server_gets_all_the_places():
 
 def test_a_loop_that_is_the_bottleneck_gets_what_it_can_turn():
     assert 16 <= settle(Places(256), 100e-6) <= 100
+
+
+def busy(places, share, times=100):
+    for _ in range(times):
+        places.heard = True
+        places.look(0.0, places.limit, FAST, 0.01, share)
+    return places.limit
+
+
+def test_a_loop_that_never_waits_gets_no_more_places_than_keep_it_busy():
+    assert busy(Places(256), 1.0) == LEAST
+    assert busy(Places(256), 0.96) == FIRST
+
+
+def test_a_loop_that_waits_gets_them_back():
+    places = Places(256)
+    busy(places, 1.0)
+    assert busy(places, 0.5) == 256
 
 
 def test_before_any_answer_there_are_enough_places_to_find_out():

@@ -16,7 +16,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dead_letters", "results", "summary"),
+    "outputs",
     [
         ("d.ndjson", "d.ndjson", None),
         ("d.ndjson", "./folder/../d.ndjson", None),
@@ -26,16 +26,17 @@ def here(tmp_path, monkeypatch):
         ("there.ndjson", "symbolic.ndjson", None),
         ("there.ndjson", "hard.ndjson", None),
         ("d.ndjson", "symbolic-to-nothing.ndjson", "nothing.ndjson"),
+        ("d.ndjson", None, "s.prom", "s.prom"),
     ],
 )
-def test_two_outputs_in_one_file_are_refused(here, dead_letters, results, summary):
+def test_two_outputs_in_one_file_are_refused(here, outputs):
     (here / "there.ndjson").touch()
     (here / "symbolic.ndjson").symlink_to("there.ndjson")
     (here / "hard.ndjson").hardlink_to(here / "there.ndjson")
     (here / "symbolic-to-nothing.ndjson").symlink_to("nothing.ndjson")
 
     with pytest.raises(ConfigurationError, match="are the same file: name two"):
-        refuse_shared_files(dead_letters, results, summary)
+        refuse_shared_files(*outputs)
 
 
 def test_devices_and_pipes_may_be_shared(here):
@@ -44,14 +45,16 @@ def test_devices_and_pipes_may_be_shared(here):
     refuse_shared_files("pipe", "pipe", None)
 
 
-@pytest.mark.parametrize("name", ["r.ndjson", "./r.ndjson", "d.ndjson", "s.json", "symbolic.ndjson"])
+@pytest.mark.parametrize(
+    "name", ["r.ndjson", "./r.ndjson", "d.ndjson", "s.json", "m.prom", "symbolic.ndjson"]
+)
 def test_an_input_that_is_an_output_is_refused(here, name):
-    for file in ("r.ndjson", "d.ndjson", "s.json"):
+    for file in ("r.ndjson", "d.ndjson", "s.json", "m.prom"):
         (here / file).touch()
     (here / "symbolic.ndjson").symlink_to("r.ndjson")
 
     with pytest.raises(ConfigurationError, match=r"the input .* are the same file"):
-        own_files(["other.ndjson", name], "d.ndjson", "r.ndjson", "s.json")
+        own_files(["other.ndjson", name], "d.ndjson", "r.ndjson", "s.json", "m.prom")
 
 
 def test_what_was_returned_may_be_named_and_is_left_out_of_folders_else(here):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from permutive_worker.errors import ConfigurationError, InputError, UsageError
+from permutive_worker.errors import ConfigurationError, InputError, InputTakenError, UsageError
 from permutive_worker.model import Settlement
 from permutive_worker.sources.files import FileSource
 from permutive_worker.sources.tracked import CheckpointStore
@@ -217,6 +217,42 @@ async def test_two_at_once_are_refused(path):
     await first.close()
 
     assert await life(path) == LINES[:3]
+
+
+async def test_restart_forgets_nothing_while_one_of_the_inputs_is_taken(path):
+    other = path.with_name("other")
+    for one in (path, other):
+        one.write_bytes(text_of(LINES[:3]))
+    assert len(await life(path, other)) == 6
+    other.write_bytes(text_of(LINES[:4]))
+    holder = FileSource([other], 10_000, store(path))
+    await holder.open()
+
+    with pytest.raises(UsageError, match="another worker"):
+        await life(path, other, restart=True)
+    await holder.close()
+
+    assert await life(path) == []  # still delivered
+    assert await life(path, other, restart=True) == LINES[:3] + LINES[:4]
+
+
+async def test_an_input_that_another_worker_took_meanwhile_is_told_as_that(path, monkeypatch):
+    monkeypatch.setattr("permutive_worker.sources.remembered.LOCK_LOOKS", 1)
+    other = path.with_name("other")
+    for one in (path, other):
+        one.write_bytes(text_of(LINES[:3]))
+    source = FileSource([path, other], 10_000, store(path))
+    await source.open()
+    holder = FileSource([other], 10_000, store(path))
+    await holder.open()
+
+    assert [one.raw for one in await source.receive(10_000)] == LINES[:3]
+    with pytest.raises(InputTakenError, match="another worker") as taken:
+        await source.receive(10_000)
+
+    assert taken.value.exit_code == 64
+    await source.close()
+    await holder.close()
 
 
 async def test_many_small_files_take_few_descriptors(tmp_path):

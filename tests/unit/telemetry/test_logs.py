@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ def test_auto_is_console_at_a_terminal_and_json_elsewhere():
     logger().info("run.started")
 
     assert "run.started" in terminal.getvalue()
+    assert re.match(r"\S*\d\d:\d\d:\d\dZ", terminal.getvalue())  # no date: it is short
     assert not terminal.getvalue().startswith("{")
     assert lines(pipe)[0]["event"] == "run.started"
 

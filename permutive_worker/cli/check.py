@@ -1,0 +1,93 @@
+"""`permutive-worker check`: is this configuration sound, and does the key work?"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import click
+
+from permutive_worker.cli.connections import connections
+from permutive_worker.cli.findings import Finding, Mark, findings
+from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
+from permutive_worker.config import Loaded
+from permutive_worker.control.exit_code import worst
+from permutive_worker.credentials import Keyring, load_keyring
+from permutive_worker.errors import ConfigurationError, CredentialsError
+
+_SIGNS: Final = {Mark.GOOD: "✓", Mark.WARNING: "!", Mark.BAD: "✗"}
+_PLAIN_SIGNS: Final = {Mark.GOOD: "ok  ", Mark.WARNING: "warn", Mark.BAD: "BAD "}
+_COLORS: Final = {Mark.GOOD: "green", Mark.WARNING: "yellow", Mark.BAD: "red"}
+_WHAT_COLUMNS: Final = 12
+
+_EPILOG: Final = """\b
+Examples:
+  permutive-worker check --config worker.toml exports/
+  permutive-worker check --connect
+  permutive-worker check --connect 'redis://localhost:6379/0?stream=jobs'
+
+\b
+It takes the flags of run. With --connect each key lists the cohorts of its workspace, which changes
+nothing, and a queue is looked for, not read; no job is ever sent. Nothing is written.
+Exit codes: 0 a run would start, 64 an input is missing, 69 something cannot be reached, 75 the API
+throttles, 77 the key is refused, 78 the configuration is not sound. A warning (!) changes nothing.
+"""
+
+
+@click.command("check", epilog=_EPILOG)
+@click.argument("inputs", nargs=-1, metavar="[INPUT …]", shell_complete=files_for)
+@click.option("--connect", is_flag=True, help="Try the connections and the key too.")
+@settings_options
+def check(inputs: tuple[str, ...], connect: bool, **options: Any) -> int:
+    """Look whether a run with this configuration (and INPUT) would start, and say what to do if not."""
+    try:
+        loaded = loaded_from_options(options, os.environ)
+    except ConfigurationError as error:
+        for sentence in str(error).splitlines():
+            _tell(Finding(Mark.BAD, "settings", sentence))
+        return error.exit_code
+    return asyncio.run(_check(loaded, inputs, connect=connect))
+
+
+async def _check(loaded: Loaded, inputs: Sequence[str], *, connect: bool) -> int:
+    codes: set[int] = set()
+    keyring = _keyring()
+    async for finding in _all(loaded, keyring, inputs, connect=connect):
+        _tell(finding)
+        codes.add(finding.exit_code)
+    return worst(codes)
+
+
+async def _all(
+    loaded: Loaded, keyring: Keyring | CredentialsError, inputs: Sequence[str], *, connect: bool
+) -> AsyncIterator[Finding]:
+    async for finding in findings(loaded, keyring, inputs):
+        yield finding
+    if connect:
+        there = keyring if isinstance(keyring, Keyring) else None
+        async for finding in connections(loaded.settings, there, inputs):
+            yield finding
+
+
+def _keyring() -> Keyring | CredentialsError:
+    try:
+        return load_keyring(os.environ)
+    except CredentialsError as error:
+        return error
+
+
+def _tell(finding: Finding) -> None:
+    signs = _SIGNS if _can_be_written("✓✗") else _PLAIN_SIGNS
+    sign = signs[finding.mark]
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        sign = click.style(sign, fg=_COLORS[finding.mark])
+    click.echo(f"{sign} {finding.what:<{_WHAT_COLUMNS}}  {finding.told}")
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

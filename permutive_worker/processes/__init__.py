@@ -1,0 +1,1 @@
+"""One run in several processes: the first deals out the files, supervises the others and speaks for all of them."""

@@ -1,0 +1,104 @@
+"""A member whose process is a small program of the test's."""
+
+import sys
+
+import pytest
+
+from permutive_worker.config import Settings
+from permutive_worker.delivery.stop import Stop
+from permutive_worker.processes import member as member_module
+from permutive_worker.processes.member import MOST_DEATHS, Member
+from permutive_worker.processes.messages import Order
+from permutive_worker.telemetry.counts import Counts
+
+IMPORTS = """
+import os, socket, sys
+from datetime import UTC, datetime
+from permutive_worker.processes.messages import Farewell, Pause, Report, frame
+from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.status import Status
+sock = socket.socket(fileno=int(sys.argv[-1]))
+assert sock.recv(100_000)
+counts = Counts("file", ["identify"])
+def report():
+    pending = counts.read - counts.ended
+    status = Status("running", "run", datetime.now(UTC), 1.0, [], pending, 0, 0, 5, 10, 100)
+    sock.sendall(frame(Report(vars(counts), status)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(member_module, "BACKOFF_SECONDS", 0.001)
+
+
+def member(program, paused=lambda *_: None):
+    order = Order(1, "run", Settings(), [b"jobs.ndjson"])
+    command = [sys.executable, "-c", IMPORTS + program]
+    return Member(order, 10, command, Counts("file", ["identify"]), Stop(), lambda: None, paused)
+
+
+async def test_one_that_dies_at_once_again_and_again_stops_the_run_with_its_code():
+    dying = member("os._exit(9)")
+    await dying.run()
+
+    (error,) = dying._stop.errors
+    assert (error.exit_code, dying.restarts) == (9, MOST_DEATHS - 1)
+    assert "process 1 died 5 times in a row" in str(error)
+
+
+async def test_one_that_is_killed_again_and_again_can_be_resumed():
+    killed = member("os.kill(os.getpid(), 9)")
+    await killed.run()
+
+    (error,) = killed._stop.errors
+    assert error.exit_code == 75
+    assert "SIGKILL" in str(error)
+
+
+async def test_one_that_does_something_before_it_dies_is_started_again_and_again(tmp_path):
+    lives = tmp_path / "lives"
+    living = member(f"""
+with open({str(lives)!r}, "ab+") as file:
+    file.write(b".")
+    file.flush()
+    life = file.tell()
+counts.read, counts.kinds["identify"].delivered = 10, 7
+report()
+if life < 9:
+    os.kill(os.getpid(), 9)
+counts.kinds["identify"].delivered = 10
+report()
+sock.sendall(frame(Farewell(0)))
+""")
+    await living.run()
+
+    assert living.farewell.exit_code == 0
+    assert living.restarts == 8
+    assert (living.past.read, living.past.delivered, living.past.returned["stop"]) == (80, 56, 24)
+    assert living.past.read == living.past.ended
+    assert living.lines == 56 + 100
+
+
+async def test_what_it_logs_is_passed_on_in_whole_lines(capsys):
+    chatty = member("""
+sys.stderr.write("half a"); sys.stderr.flush()
+sys.stderr.write(" line\\nanother\\nlast"); sys.stderr.flush()
+sock.sendall(frame(Farewell(0)))
+""")
+    await chatty.run()
+
+    assert capsys.readouterr().err == "half a line\nanother\nlast\n"
+
+
+async def test_a_pause_is_told_to_who_passes_it_on():
+    heard = []
+    paused = member(
+        """
+sock.sendall(frame(Pause("news", 12.5)) + frame(Farewell(0)))
+""",
+        lambda who, pause: heard.append((who, pause.workspace, pause.until)),
+    )
+    await paused.run()
+
+    assert heard == [(paused, "news", 12.5)]
