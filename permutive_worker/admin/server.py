@@ -164,13 +164,9 @@ class AdminServer:
 
     async def _tick(self) -> None:
         while True:
-            self._observe()
+            self._history.observe(self._counts, self._clock.monotonic(), self._clock.utc_now())
             self._events.publish()
-            self._door.reset()
             await asyncio.sleep(_LOOK_SECONDS)
-
-    def _observe(self) -> None:
-        self._history.observe(self._counts, self._clock.monotonic(), self._clock.utc_now())
 
     def _document(self) -> bytes:
         now = self._clock.utc_now()

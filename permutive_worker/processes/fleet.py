@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, Literal
@@ -68,6 +68,7 @@ class Fleet:
         self._log_format = log_format
         self._deal = Deal([], [], 0)
         self._members: list[Member] = []
+        self._pauses: dict[str, Pause] = {}  # the last one of each workspace
         self._failed = 0  # dead letters the guard has heard of
         self._clock = SystemClock()
         self._began = self._clock.monotonic()
@@ -135,8 +136,9 @@ class Fleet:
                 self._command,
                 Counts("file", KINDS),
                 self.stopping,
-                self._look_at_guard,
-                self._pause_others,
+                greeting=self._greeting,
+                on_report=self._look_at_guard,
+                on_pause=self._pause_others,
             )
             for number, share in enumerate(self._deal.shares, 1)
         ]
@@ -162,11 +164,17 @@ class Fleet:
         elif (farewell.stopped or farewell.refused) and not self.stopping.requested:
             self.stopping.request()
 
+    def _greeting(self) -> Iterator[Command | Pause]:
+        if self.stopping.requested:
+            yield Command(self.stopping.why or "stop", self.stopping.hurried)
+        yield from self._pauses.values()
+
     def _tell_all(self) -> None:
         for member in self._members:
             member.tell(Command(self.stopping.why or "stop", self.stopping.hurried))
 
     def _pause_others(self, paused: Member, pause: Pause) -> None:
+        self._pauses[pause.workspace] = pause
         for member in self._members:
             if member is not paused:
                 member.tell(pause)
@@ -210,6 +218,8 @@ class Fleet:
         }
         if self._state != "running":
             of_all["state"] = self._state
+        elif self.stopping.requested:
+            of_all["state"] = "draining"
         if statuses:
             return merged_status(statuses, **of_all)
         limit_bytes = self.settings.delivery.max_pending_bytes

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -59,10 +59,23 @@ class Member:
         command: Sequence[str],
         past: Counts,
         stop: Stop,
+        *,
+        greeting: Callable[[], Iterable[Command | Pause]],
         on_report: Callable[[], None],
         on_pause: "Callable[[Member, Pause], None]",
     ) -> None:
-        """`command` runs a worker, given the number of the descriptor to talk by; `past` is empty."""
+        """Prepare; nothing is started yet.
+
+        Args:
+            order: what each process of it is told first.
+            size_bytes: of its files.
+            command: runs a worker, given the number of the descriptor to talk by.
+            past: empty counts.
+            stop: of the whole run.
+            greeting: what is true for all by then, which a new process hears after its order.
+            on_report: called after each of them.
+            on_pause: called with a pause the API asked for.
+        """
         self.report: Report | None = None
         self.farewell: Farewell | None = None
         self.past = past
@@ -73,6 +86,7 @@ class Member:
         self._order = order
         self._command = command
         self._stop = stop
+        self._greeting = greeting
         self._on_report = on_report
         self._on_pause = on_pause
         self._sock: socket.socket | None = None
@@ -157,8 +171,8 @@ class Member:
                 with suppress(OSError):
                     await asyncio.get_running_loop().sock_sendall(ours, frame(self._order))
                     self._sock = ours
-                    if self._stop.requested:
-                        self.tell(Command(self._stop.why or "stop", self._stop.hurried))
+                    for message in self._greeting():
+                        self.tell(message)
                     await self._listen(ours)
                 code = await process.wait()
                 await relaying

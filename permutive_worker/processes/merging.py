@@ -11,7 +11,7 @@ from permutive_worker.telemetry.counts import Counts, Histogram, KindCounts
 from permutive_worker.telemetry.letters import KEPT
 from permutive_worker.telemetry.status import LaneStatus, LetterStatus, Status
 
-_STATES: Final = ("draining", "running", "starting", "ended")  # the first that one of them is in
+_STATES: Final = ("running", "starting", "draining", "ended")  # the first that one of them is in
 _BREAKERS: Final = ("open", "half_open", "closed")
 
 
@@ -62,7 +62,8 @@ def merged_status(statuses: Sequence[Status], **of_all: Any) -> Status:
     state = next(state for state in _STATES if state in {one.state for one in statuses})
     merged = {
         "state": state,
-        "lanes": _merged_lanes(statuses),
+        # A process that is done holds its lane up no more.
+        "lanes": _merged_lanes([one for one in statuses if one.state != "ended"] or statuses),
         "last_dead_letters": _latest(letter for one in statuses for letter in one.last_dead_letters),
         **{
             name: sum(getattr(one, name) for one in statuses)

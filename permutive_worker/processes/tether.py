@@ -10,6 +10,7 @@ the stream ends                    the first process is gone: drain and leave, n
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -106,8 +107,8 @@ class Tether:
         match message:
             case Reload(settings) if self._worker is not None:
                 self._reload(self._worker, settings)
-            case Pause(workspace, until):
-                self._paused_until[workspace] = max(until, self._paused_until.get(workspace, 0.0))
+            case Pause(workspace, until) if until > self._paused_until.get(workspace, time.monotonic()):
+                self._paused_until[workspace] = until
                 self._gates[workspace].pause(until)
             case Command(hurry=True) if self._worker is not None:
                 self._worker.hurry()
@@ -118,7 +119,7 @@ class Tether:
         """The first process has looked whether the settings can be taken, and has told of them."""
         old = worker.settings
         new = worker.reload(settings).settings
-        change_limits(self._gates.values(), old, new, asyncio.get_running_loop().time())
+        change_limits(self._gates.values(), old, new, time.monotonic())
         set_log_level(new.log.level)
 
     def _leave_alone(self) -> None:

@@ -85,6 +85,7 @@ class Counts:
         self.retries = dict.fromkeys(RETRIES, 0)
         self.throttled = dict.fromkeys(HINTS, 0)
         self.ambiguous = 0
+        self.wire_fallbacks = 0  # starts at which the lean wire was wanted, if it works, and did not
         self.rate_limit_wait_seconds = 0.0
         self.dead_letter_write_errors = 0
         self.reload_refused = False  # the last time the configuration was read again

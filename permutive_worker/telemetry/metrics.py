@@ -117,6 +117,9 @@ def _requests(counts: Counts) -> Iterable[Metric]:
         _counters("throttled_total", "Answers that asked to slow down.", "hint", counts.throttled),
         _counter("ambiguous_total", "Attempts the API may or may not have taken.", counts.ambiguous),
         _counter(
+            "wire_fallbacks_total", "Starts with the plain wire for want of the lean.", counts.wire_fallbacks
+        ),
+        _counter(
             "rate_limit_wait_seconds_total",
             "Time in which a job was ready and only the rate limit held it back.",
             counts.rate_limit_wait_seconds,

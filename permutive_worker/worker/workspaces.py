@@ -58,6 +58,7 @@ class Workspaces:
         self.gates = {name: gate for name, gate in gates.items() if name not in self._given_gates}
         if self._wire is None:
             self.choice = await choose_wire(settings.http.wire)
+            counts.wire_fallbacks += self.choice.fallback is not None
             self._wires = await open_wires(
                 stack,
                 self.choice.kind,

@@ -110,3 +110,4 @@ async def test_the_status_says_which_wire_is_used_and_why(monkeypatch, misfit, u
         summary = await worker.run()
     assert summary.delivered == 20
     assert (worker.look().wire, worker.look().wire_fallback) == (used, misfit)
+    assert worker.counts.wire_fallbacks == (misfit is not None)

@@ -35,7 +35,16 @@ def at_once(monkeypatch):
 def member(program, paused=lambda *_: None):
     order = Order(1, "run", Settings(), [b"jobs.ndjson"])
     command = [sys.executable, "-c", IMPORTS + program]
-    return Member(order, 10, command, Counts("file", ["identify"]), Stop(), lambda: None, paused)
+    return Member(
+        order,
+        10,
+        command,
+        Counts("file", ["identify"]),
+        Stop(),
+        greeting=list,
+        on_report=lambda: None,
+        on_pause=paused,
+    )
 
 
 async def test_one_that_dies_at_once_again_and_again_stops_the_run_with_its_code():

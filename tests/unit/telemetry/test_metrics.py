@@ -36,6 +36,7 @@ GOLDEN = {
     "retries_total": ("counter", {"reason"}),
     "throttled_total": ("counter", {"hint"}),
     "ambiguous_total": ("counter", set()),
+    "wire_fallbacks_total": ("counter", set()),
     "rate_per_second": ("gauge", {"kind"}),
     "rate_limit_fallback": ("gauge", set()),
     "rate_limit_wait_seconds_total": ("counter", set()),
