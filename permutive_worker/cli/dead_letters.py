@@ -63,7 +63,10 @@ def summarize(files: tuple[Path, ...], as_json: bool) -> None:
     """
     summary = summarize_files(files)
     for file in summary.torn:
-        click.echo(f"{file}: the last line breaks off (its writer was killed) and is not counted", err=True)
+        click.echo(
+            f"{_printable(str(file))}: the last line breaks off (its writer was killed) and is not counted",
+            err=True,
+        )
     if as_json:
         click.echo(msgspec.json.encode(summary))
     elif sys.stdout.isatty():

@@ -10,7 +10,10 @@ from typing import Final, NoReturn
 import click
 
 from permutive_worker import __version__
+from permutive_worker.cli.directory import is_homeless
+from permutive_worker.cli.printable import printable_lines
 from permutive_worker.cli.secrets import is_secret, refusal
+from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.errors import UsageError, WorkerError
 
@@ -28,6 +31,8 @@ COMMANDS: Final = {
     "demo": ("permutive_worker.cli.demo", "demo"),
     "completion": ("permutive_worker.cli.completion", "completion"),
 }
+
+_HOMELESS: Final = "the directory it was started in is gone, and a path is meant from there; start it in another, or name whole paths"
 
 _EPILOG: Final = """\b
 Try it without a key:
@@ -64,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit; see the README for the exit codes."""
     _fill_closed_descriptors()
     _be_stoppable()
+    outlive_hangups()
     try:
         code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
         if sys.stdout is not None:
@@ -78,8 +84,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         code = _told(error)
     except WorkerError as error:
-        click.echo(f"permutive-worker: {error}", err=True)
+        click.echo(f"permutive-worker: {printable_lines(str(error))}", err=True)
         code = error.exit_code
+    except FileNotFoundError as error:
+        if not is_homeless(error):
+            raise
+        click.echo(f"permutive-worker: {_HOMELESS}", err=True)
+        code = UsageError.exit_code
     except BrokenPipeError:
         code = 0
         # Nobody reads stdout any more; the interpreter must not complain of it at exit.
@@ -111,5 +122,5 @@ def _told(error: click.ClickException) -> int:
     told = error.format_message()
     if isinstance(error, click.NoSuchOption) and is_secret(error.option_name):
         told = refusal(error.option_name)
-    click.echo(f"permutive-worker: {told}{hint}", err=True)
+    click.echo(f"permutive-worker: {printable_lines(told)}{hint}", err=True)
     return error.exit_code if error.exit_code not in (1, 2) else UsageError.exit_code

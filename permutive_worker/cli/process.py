@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol, TextIO
 
@@ -14,9 +16,12 @@ import msgspec
 
 from permutive_worker.cli.bar import progress_shown
 from permutive_worker.cli.descriptors import ensure_descriptors
+from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.hints import hints
-from permutive_worker.cli.reload import Reloader, has_terminal
+from permutive_worker.cli.printable import printable
+from permutive_worker.cli.reload import Reloader
 from permutive_worker.cli.summary_table import summary_table
+from permutive_worker.cli.terminal import has_terminal
 from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.control.guard import Guard
@@ -81,6 +86,7 @@ def run_to_exit(
         keyring.scrub_text,
         colors=not os.environ.get("NO_COLOR"),
     )
+    _leave_no_core()
     for warning in keyring.warnings:
         logger().warning("credentials.weak", reason=warning)
     ensure_descriptors(settings, len(keyring))
@@ -91,10 +97,18 @@ def run_to_exit(
             return runner.run(_run(settings, make, load, hinting=hinting))
     except WorkerError:
         raise
-    except Exception as bug:  # noqa: BLE001  (its text may hold an identifier, so Python shall not print it)
+    except Exception as bug:
+        if is_homeless(bug):
+            raise
         logger().error("run.failed_inside", error=type(bug).__name__, exc_info=True)
         _say(sentence_of(bug))
         return 1
+
+
+def _leave_no_core() -> None:
+    """A crash shall not write the key and people's identifiers to a file that nobody asked for."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
@@ -110,15 +124,14 @@ async def _run(
 ) -> int:
     worker = make()
     _stop_on_signals(worker)
-    if load is not None and not has_terminal():
-        _reload_on_sighup(Reloader(worker, load))
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     watched = is_terminal(sys.stderr)
-    async with progress_shown(
-        settings.log.progress, worker.counts, worker.look, sys.stderr, last_line=not watched
-    ):
-        summary = await worker.run()
+    with _reloading(worker, load):
+        async with progress_shown(
+            settings.log.progress, worker.counts, worker.look, sys.stderr, last_line=not watched
+        ):
+            summary = await worker.run()
     if watched and summary.read:
         for row in summary_table(summary, worker.counts):
             _write_line(row)
@@ -148,7 +161,7 @@ def sentence_of(error: Exception) -> str:
 
 
 def _say(sentence: str) -> None:
-    _write_line(f"permutive-worker: {sentence}")
+    _write_line(f"permutive-worker: {printable(sentence)}")
 
 
 def _write_line(line: str) -> None:
@@ -180,9 +193,20 @@ def _stop_on_signals(worker: Run) -> None:
             loop.add_signal_handler(number, on_signal)
 
 
-def _reload_on_sighup(reloader: Reloader) -> None:
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
+@contextmanager
+def _reloading(worker: Run, load: Callable[[], Loaded] | None) -> Iterator[None]:
+    """Without a terminal SIGHUP reads the settings again, unless nohup says otherwise."""
+    if load is None or has_terminal() or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, Reloader(worker, load).ask)
+    try:
+        yield
+    finally:
+        # One that comes too late must not end the process with a signal instead of its exit code.
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _tell(settings: Settings, summary: Summary) -> int:

@@ -1,7 +1,6 @@
 """The configuration and the keys are read again while a run lasts, when SIGHUP asks for it."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -60,12 +59,3 @@ def _tell(loaded: Loaded, taken: Taken) -> None:
             logger().warning("config.held", key=name, by=holder, hint="what the file says is not used")
     for name in taken.needs_restart:
         logger().warning("config.needs_restart", key=name, hint="the old value stays in force until then")
-
-
-def has_terminal() -> bool:
-    """Whether this process belongs to a terminal: then SIGHUP says that it is gone."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.options import settings_from_options, settings_options
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.process import run_to_exit
 from permutive_worker.cli.typos import Choice
 from permutive_worker.config import Settings
@@ -124,7 +125,8 @@ def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter, stor
             renamed.unlink()
             store.forget(renamed)  # last: without it a file that is still there would be sent again
         else:
-            click.echo(f"permutive-worker: {renamed} is kept: run the same replay again", err=True)
+            name = printable(str(renamed))
+            click.echo(f"permutive-worker: {name} is kept: run the same replay again", err=True)
     return code
 
 
@@ -172,6 +174,8 @@ def _tell_plan(file: Path, keep: Filter) -> None:
             total += 1
             if letter.whole and keep(letter):
                 chosen[letter.type or "(no type)", letter.reason] += 1
-    click.echo(f"{file}: {sum(chosen.values()):,} of {total:,} dead letters would be sent again")
+    click.echo(
+        f"{printable(str(file))}: {sum(chosen.values()):,} of {total:,} dead letters would be sent again"
+    )
     for (kind, reason), count in chosen.most_common():
         click.echo(f"  {count:>10,}  {kind}  {reason}")

@@ -8,6 +8,7 @@ where results go.)
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 Scrub = Callable[[str], str]
 
+# DEL, the C1 controls, and the marks that turn the writing around.
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _FRAMES: Final = 8  # of an exception, the innermost; more is seldom read
 _EVENT_COLUMNS: Final = 18  # with the time and the level that leaves 40 of 80 for the values
 _LEVELS: Final = {
@@ -213,7 +216,15 @@ def _kinds_and_places(error: BaseException) -> Iterator[str]:
 
 
 def to_json(event: EventDict, **_options: Any) -> str:
-    """Return one line of strict JSON, whatever the values: logging a poison line must not raise."""
+    """Return one line of strict JSON, whatever the values: logging a poison line must not raise.
+
+    It may be read at a terminal: what JSON does not escape and a terminal would obey is escaped as well.
+    """
+    line = _to_json(event)
+    return line if line.isprintable() else _UNPRINTABLE.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line)
+
+
+def _to_json(event: EventDict) -> str:
     try:
         return orjson.dumps(event, default=_represent, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # an integer above 64 bits, a lone surrogate, a key of an odd type, a circle

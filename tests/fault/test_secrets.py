@@ -4,13 +4,15 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import signal
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
-from support.faults import ended, lines, running
+from support.faults import ended, lines, running, stopped
 from support.program import KEY, program
 from support.raw_server import close, hang, raw_server, reset, then
 
@@ -203,6 +205,23 @@ async def test_a_full_disk_tells_neither(tmp_path):
 
     assert told.code == 74, told.text
     assert_private(tmp_path, told)
+
+
+def told_by_the_kernel(pid) -> tuple[bytes, str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/limits").read_text()
+
+
+async def test_a_running_process_shows_no_key_and_would_leave_no_core(tmp_path):
+    async with raw_server(hang) as server:
+        process = await running("--base-url", server.url, cwd=tmp_path, stdin=asyncio.subprocess.PIPE)
+        process.stdin.write(JOBS)
+        await server.asked.wait()
+        shown, limits = told_by_the_kernel(process.pid)
+        await stopped(process)
+
+    assert b"run" in shown
+    assert KEY.encode() not in shown
+    assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
 
 
 async def test_a_key_is_not_taken_from_the_command_line_nor_repeated(tmp_path):

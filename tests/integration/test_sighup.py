@@ -4,8 +4,11 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from support.faults import assert_conserved, ended, identify, lines
@@ -196,3 +199,27 @@ async def test_at_a_terminal_sighup_ends_the_run(folder):
     summary = json.loads((folder / "summary.json").read_bytes())
     assert summary["exit_code"] == 75
     assert_conserved(summary)
+
+
+def catches(pid) -> bool:
+    """Whether the process has got as far as to have a handler of SIGHUP."""
+    (caught,) = re.findall(r"^SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) & 1)  # SIGHUP is 1
+
+
+async def test_a_signal_at_any_moment_but_the_first_does_not_change_the_exit_code(folder):
+    configure(folder, "")
+    (folder / "jobs.ndjson").write_bytes(lines(*map(identify, range(200))))
+    async with raw_server(OK) as server:
+        process = await running(folder, server.url)
+        ending = asyncio.create_task(ended(process))
+        while not catches(process.pid):
+            await asyncio.sleep(0.001)
+        while not ending.done():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.001)
+        end = await ending
+
+    assert end.code == 0, end.text
+    assert end.summary["delivered"] == 200

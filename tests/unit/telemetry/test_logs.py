@@ -320,3 +320,11 @@ def test_a_host_that_configured_structlog_keeps_its_own_way():
         logger().info("quiet")
 
     assert captured == [{"event": "quiet", "log_level": "info"}]
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\x7f", "\x9b", "\u202e", "\u2066"])
+def test_what_a_terminal_would_obey_is_escaped_in_json_too(sign):
+    line = to_json({"event": f"a{sign}b é"})
+
+    assert sign not in line
+    assert json.loads(line) == {"event": f"a{sign}b é"}
