@@ -34,6 +34,8 @@ def _sum(mine: Any, theirs: Any) -> Any:
                 mine[key] = _sum(mine.get(key, 0), value)
         case None | datetime():  # the latest
             return mine if theirs is None or (mine is not None and mine > theirs) else theirs
+        case bool():
+            return mine or theirs
         case int() | float():
             return mine + theirs
     return mine
