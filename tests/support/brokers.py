@@ -6,6 +6,7 @@ reason; where CI is set that is a failure.
 
 import asyncio
 import atexit
+import importlib
 import os
 import shutil
 import signal
@@ -43,6 +44,15 @@ def need(program: str, folder: str | None = None) -> str:
             pytest.fail(told)
         pytest.skip(told)
     return path
+
+
+def need_module(name: str) -> Any:
+    """A package that the tests need, else the test does not run."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        told = f"{name} is not installed"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
 
 
 async def answers(port: int) -> None:
