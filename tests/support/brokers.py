@@ -313,7 +313,7 @@ class Kafka(Broker):
 class Sqs(Broker):
     """Moto's imitation, in this process; it looks at each message at each call. What it knows outlives a kill."""
 
-    lease_seconds = 10.0  # moto needs 0.2 s to give ten messages
+    lease_seconds = 4.0  # moto needs a while for a few hundred messages
     takes_empty = False
     most_jobs = 400
     keys = MappingProxyType({"AWS_ACCESS_KEY_ID": "imitation", "AWS_SECRET_ACCESS_KEY": "imitation"})
