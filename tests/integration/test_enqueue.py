@@ -53,13 +53,19 @@ async def test_stdin_goes_into_the_queue(tmp_path, redis):
         ("redis://127.0.0.1:1/0?steam=jobs", 78, "did you mean stream?"),
         ("redis://127.0.0.1:1/zero?stream=jobs", 78, "number of a database"),
         ("reddis://127.0.0.1/0?stream=jobs", 78, "did you mean redis://?"),
+        ("kafka://127.0.0.1:1/jobs", 69, "cannot be reached"),
+        ("kafka://127.0.0.1:1/jobs?sesion=9", 78, "did you mean session?"),
+        ("kafka://127.0.0.1:1", 78, "the name of a topic"),
+        ("sqs://jobs?region=eu-west-1&endpoint=http://127.0.0.1:1", 69, "cannot be reached"),
+        ("sqs://jobs?regoin=eu-west-1", 78, "did you mean region?"),
         ("jobs.ndjson", 64, "URL of the queue last"),
     ],
 )
 async def test_what_cannot_be_meant_is_one_sentence(tmp_path, url, code, said):
     (tmp_path / "a.ndjson").write_bytes(b"{}\n")
 
-    ended = await program("enqueue", "a.ndjson", url, cwd=tmp_path, env={})
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    ended = await program("enqueue", "a.ndjson", url, cwd=tmp_path, env=keys)
 
     assert (ended.code, ended.stdout) == (code, b"")
     assert said in ended.text
