@@ -1,10 +1,16 @@
 """`permutive-worker enqueue` with a real broker."""
 
+import asyncio
 import gzip
+import os
+import pty
+import re
+from contextlib import suppress
 
 import pytest
+from redis.asyncio import Redis as Client
 from support.brokers import Redis
-from support.program import program
+from support.program import program, start
 
 from permutive_worker.model import Settlement
 
@@ -43,6 +49,36 @@ async def test_stdin_goes_into_the_queue(tmp_path, redis):
     ended = await program("enqueue", "--create", "-", redis.url, cwd=tmp_path, env={}, stdin=b"{}\n{}")
 
     assert (ended.code, "2 lines confirmed" in ended.text) == (0, True)
+
+
+async def test_lines_that_the_broker_does_not_confirm_are_told_and_the_exit_is_no_success(tmp_path, redis):
+    (tmp_path / "a.ndjson").write_bytes(b"{}\n" * 3)
+    async with Client(port=redis.port, protocol=2) as client:
+        await client.xadd("jobs", {"job": "{}"})
+        await client.config_set("maxmemory", "1")
+        await client.config_set("maxmemory-policy", "noeviction")
+
+    ended = await program("enqueue", "a.ndjson", redis.url, cwd=tmp_path, env={})
+
+    assert ended.code == 69
+    assert "did not confirm every line" in ended.text
+    assert "0 lines are confirmed; of the lines from a.ndjson:1 on some may be in the queue" in ended.text
+
+
+async def test_a_terminal_sees_count_and_rate_in_place(tmp_path, redis):
+    (tmp_path / "a.ndjson").write_bytes(b"{}\n" * 50_000)
+    screen, terminal = pty.openpty()
+    process = await start("enqueue", "--create", "a.ndjson", redis.url, cwd=tmp_path, env={}, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # the other side is gone
+        while part := await asyncio.to_thread(os.read, screen, 65536):
+            shown += part
+    os.close(screen)
+
+    assert await process.wait() == 0
+    *_, last = shown.strip().split(b"\r")
+    assert re.fullmatch(rb"50,000 lines confirmed in [\d.]+ s, [\d,]+/s", last), shown
 
 
 @pytest.mark.parametrize(
