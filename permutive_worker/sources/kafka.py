@@ -29,6 +29,7 @@ from permutive_worker.sources.kafka_link import (
     connecting,
     is_for_later,
     making,
+    name_of,
     running,
     topic_of,
 )
@@ -262,8 +263,10 @@ class KafkaBroker:
             return
         due = asyncio.run_coroutine_threadsafe(self._revoked(numbers, lost), loop).result()
         if due and not lost:
-            with suppress(KafkaException):  # what is not committed comes again, at the new owner
+            try:
                 self._member.commit(due)
+            except KafkaException as error:  # what is not committed comes again, at the new owner
+                logger().warning("source.commit_refused", broker=self.where, reason=name_of(error))
 
     async def _revoked(self, numbers: Sequence[int], lost: bool) -> Mapping[int, tuple[int, str]]:
         """Return what is to be committed of them at last."""

@@ -71,6 +71,7 @@ class KafkaGroup:
                 "fetch.max.bytes": FETCH_BYTES,
                 "queued.max.messages.kbytes": FETCH_BYTES // 1024,
                 "queued.min.messages": 1000,
+                "fetch.queue.backoff.ms": 20,  # unless set, a full queue is looked at again after a second
             }
         )
 

@@ -95,7 +95,8 @@ def make_topic(settings: Mapping[str, Any], client: Consumer | Producer, topic: 
     Raises:
         KafkaException: we may not, or it is not there after ANSWER_SECONDS.
     """
-    made = AdminClient(dict(settings)).create_topics([NewTopic(topic, num_partitions=-1)])
+    admin = AdminClient(dict(settings))  # it takes the request with it when it is forgotten
+    made = admin.create_topics([NewTopic(topic, num_partitions=-1)])
     try:
         made[topic].result(ANSWER_SECONDS)
     except KafkaException as error:

@@ -121,7 +121,7 @@ def connecting(where: str) -> Iterator[None]:
         ) from None
     except exceptions.ClientError as error:
         raise _refused(where, code_of(error)) from None
-    except exceptions.HTTPClientError as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise UnreachableError(f"{where} cannot be reached: {type(error).__name__}") from None
     except (exceptions.BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"{where}: check ?region= and ?endpoint= ({type(error).__name__})") from None

@@ -78,6 +78,7 @@ async def deliver_from_queue(name: str, texts: list[bytes], sink: Sink, lines: i
     with tempfile.TemporaryDirectory() as directory:
         broker = BROKERS[name](Path(directory))
         broker.lease_seconds = 30.0
+        lines = min(lines, broker.most_jobs)
         with pinned_to(SINK_CPU):
             await broker.start()
         try:
@@ -94,7 +95,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help=f"names, with commas: {', '.join(BROKERS)}")
     asked = parser.parse_args()
-    names = asked.only.split(",") if asked.only else list(BROKERS)
+    # The imitation of SQS is slower than any worker: only for who asks.
+    names = asked.only.split(",") if asked.only else [name for name in BROKERS if name != "sqs"]
     rounds: list[dict[str, Measurement]] = []
     with tempfile.TemporaryDirectory() as directory, running_sink() as sink:
         jobs = write_jobs(Path(directory) / "jobs.ndjson", asked.lines)

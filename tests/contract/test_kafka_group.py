@@ -1,6 +1,7 @@
 """What only a group of Kafka has: partitions that move, pause, and stay."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from support.brokers import Kafka
@@ -149,6 +150,67 @@ async def test_a_member_that_nobody_asks_for_messages_stays_and_keeps_its_own(br
     assert {delivery.raw for delivery in received} == set(LINES)
     assert len(received) == len({delivery.place for delivery in received})
     settle(source, received)
+
+
+async def share(source, other):
+    """Wait until both have their part."""
+    taking = [asyncio.create_task(one.receive(10_000)) for one in (source, other)]
+    await until(lambda: len(partitions_of(source)) == len(partitions_of(other)) == 2)
+    for task in taking:
+        task.cancel()
+
+
+async def test_a_member_that_pauses_for_longer_than_a_session_stays_while_another_works(broker, opened):
+    source, other = await opened(), await opened()
+    await share(source, other)
+    own = partitions_of(source)
+    await broker.publish(LINES)
+    received = await receive(source, 1)  # and nothing is settled: the API said to wait
+
+    others = []
+    loop = asyncio.get_running_loop()
+    until_at = loop.time() + 2 * broker.session_seconds
+    while loop.time() < until_at:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                others += await other.receive(10_000)
+                settle(other, others)
+    assert partitions_of(source) == own
+    received += await receive(source, COUNT - len(others) - len(received))
+
+    settle(source, received)
+    for one in (source, other):
+        await one.flush()
+    assert source.unconfirmed == other.unconfirmed == source.redeliveries == other.redeliveries == 0
+    assert sorted(delivery.raw for delivery in received + others) == sorted(LINES)
+
+
+async def test_partitions_move_during_a_hold_and_nothing_of_them_is_lost_or_comes_twice(broker, opened):
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, COUNT)
+    source.hold()
+    settle(source, received[::2])
+    settle(source, received[1::2], Settlement.RETRY)
+    await source.flush()
+
+    other = await opened()
+    others = await receive(other, 1)
+    await until(lambda: len(partitions_of(source)) == len(partitions_of(other)) == 2)
+    source.resume()
+    again = []
+    while len(again) + len(others) < COUNT // 2:
+        for one, got in ((source, again), (other, others)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    got += await one.receive(10_000)
+
+    assert sorted(delivery.raw for delivery in again + others) == sorted(
+        delivery.raw for delivery in received[1::2]
+    )
+    assert {delivery.place[0] for delivery in others} == partitions_of(other)
+    settle(source, again)
+    settle(other, others)
 
 
 async def test_a_hold_gives_back_and_a_resume_delivers_again(broker, opened):

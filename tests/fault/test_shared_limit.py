@@ -23,6 +23,8 @@ WORKERS = 4
 RATE, BURST = 200, 20
 JOBS = 10_000  # of each worker: more than it can send
 SHARED_SECONDS = 8.0
+PAUSE_SECONDS = 5.0
+HEARD_SECONDS = 1.5  # a beat, and what is under way
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "8"))  # 20 is the whole proof; in CI fewer show the same
 
 
@@ -37,7 +39,7 @@ async def redis(tmp_path):
 
 @pytest.fixture
 async def sandbox():
-    async with Sandbox(SandboxOptions(keep_bodies=True)) as started:
+    async with Sandbox(SandboxOptions(keep_bodies=True, retry_after_seconds=PAUSE_SECONDS)) as started:
         yield started
 
 
@@ -87,12 +89,16 @@ async def workers(tmp_path, redis, sandbox):
         await process.wait()
 
 
-async def metric(url, name):
+async def page(url):
     def read():
-        with urllib.request.urlopen(f"{url}/metrics") as answer:
+        with urllib.request.urlopen(url) as answer:
             return answer.read().decode()
 
-    text = await asyncio.to_thread(read)
+    return await asyncio.to_thread(read)
+
+
+async def metric(url, name):
+    text = await page(f"{url}/metrics")
     return float(re.search(rf"^permutive_worker_{name} (\S+)$", text, re.MULTILINE)[1])
 
 
@@ -106,16 +112,61 @@ def most_in_a_second(times):
     return max(bisect_left(times, at + 1.0) - number for number, at in enumerate(times))
 
 
+async def all_send(sandbox):
+    async with asyncio.timeout(30):
+        while len({sender(one) for one in sandbox.imitation.ledger.entries(0, 10**6)}) < WORKERS:
+            await asyncio.sleep(0.05)
+
+
+def sender(entry):
+    return entry["id"].rpartition("-")[0]
+
+
+async def test_a_throttle_of_one_pauses_all(redis, sandbox, workers):
+    await asyncio.gather(*(workers(f"w{number}") for number in range(WORKERS)))
+    await all_send(sandbox)
+    ledger = sandbox.imitation.ledger
+
+    throttle_one(sandbox.imitation)
+    async with asyncio.timeout(30):
+        while not (throttled := [at for at, status in ledger.arrivals() if status == 429]):
+            await asyncio.sleep(0.01)
+    paused_at = throttled[0]
+    async with asyncio.timeout(30):
+        while len({sender(one) for one in after(ledger, paused_at + PAUSE_SECONDS)}) < WORKERS:
+            await asyncio.sleep(0.1)
+
+    assert [status for _, status in ledger.arrivals()].count(429) == 1
+    heard = [one["at"] - paused_at for one in after(ledger, paused_at + HEARD_SECONDS)]
+    assert min(heard) >= PAUSE_SECONDS - 0.1, sorted(heard)[
+        :10
+    ]  # of the last answer 429, hence a little later
+
+
+def throttle_one(imitation):
+    """One request gets 429, and no other: the others can hear of it from that worker only."""
+    receive = imitation.receive
+
+    def receive_one(*asked):
+        exchange = receive(*asked)
+        if imitation.ledger.arrivals()[-1][1] == 429:
+            imitation.receive = receive
+            imitation.set_limit(0)
+        return exchange
+
+    imitation.receive = receive_one
+    imitation.set_limit(0.001, 1)
+
+
+def after(ledger, moment):
+    return [one for one in ledger.entries(0, 10**6) if one["at"] > moment]
+
+
 async def test_together_they_obey_and_share_also_while_redis_is_away(redis, sandbox, workers):
     started = await asyncio.gather(*(workers(f"w{number}") for number in range(WORKERS)))
     urls = [url for _, url in started]
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(30):
-        while (
-            len({one["id"].rpartition("-")[0] for one in sandbox.imitation.ledger.entries(0, 10**6)})
-            < WORKERS
-        ):
-            await asyncio.sleep(0.05)
+    await all_send(sandbox)
     begun = loop.time()
     first = len(sandbox.imitation.ledger.arrivals())
 
@@ -124,6 +175,9 @@ async def test_together_they_obey_and_share_also_while_redis_is_away(redis, sand
     took_seconds = loop.time() - begun
     await redis.kill()
     await until_fallback(urls, 1.0, 5)
+    for url in urls:
+        [lane] = json.loads(await page(f"{url}/status"))["lanes"]
+        assert lane["rate_fallback"] is True
     await asyncio.sleep(AWAY_SECONDS)
     await redis.start()
     await until_fallback(urls, 0.0, 5 + 2)  # within 5 s, and the time to look

@@ -1,10 +1,16 @@
 """`permutive-worker enqueue` with a real broker."""
 
+import asyncio
 import gzip
+import os
+import pty
+import re
+from contextlib import suppress
 
 import pytest
+from redis.asyncio import Redis as Client
 from support.brokers import Redis
-from support.program import program
+from support.program import program, start
 
 from permutive_worker.model import Settlement
 
@@ -45,6 +51,36 @@ async def test_stdin_goes_into_the_queue(tmp_path, redis):
     assert (ended.code, "2 lines confirmed" in ended.text) == (0, True)
 
 
+async def test_lines_that_the_broker_does_not_confirm_are_told_and_the_exit_is_no_success(tmp_path, redis):
+    (tmp_path / "a.ndjson").write_bytes(b"{}\n" * 3)
+    async with Client(port=redis.port, protocol=2) as client:
+        await client.xadd("jobs", {"job": "{}"})
+        await client.config_set("maxmemory", "1")
+        await client.config_set("maxmemory-policy", "noeviction")
+
+    ended = await program("enqueue", "a.ndjson", redis.url, cwd=tmp_path, env={})
+
+    assert ended.code == 69
+    assert "did not confirm every line" in ended.text
+    assert "0 lines are confirmed; of the lines from a.ndjson:1 on some may be in the queue" in ended.text
+
+
+async def test_a_terminal_sees_count_and_rate_in_place(tmp_path, redis):
+    (tmp_path / "a.ndjson").write_bytes(b"{}\n" * 50_000)
+    screen, terminal = pty.openpty()
+    process = await start("enqueue", "--create", "a.ndjson", redis.url, cwd=tmp_path, env={}, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # the other side is gone
+        while part := await asyncio.to_thread(os.read, screen, 65536):
+            shown += part
+    os.close(screen)
+
+    assert await process.wait() == 0
+    *_, last = shown.strip().split(b"\r")
+    assert re.fullmatch(rb"50,000 lines confirmed in [\d.]+ s, [\d,]+/s", last), shown
+
+
 @pytest.mark.parametrize(
     ("url", "code", "said"),
     [
@@ -53,13 +89,19 @@ async def test_stdin_goes_into_the_queue(tmp_path, redis):
         ("redis://127.0.0.1:1/0?steam=jobs", 78, "did you mean stream?"),
         ("redis://127.0.0.1:1/zero?stream=jobs", 78, "number of a database"),
         ("reddis://127.0.0.1/0?stream=jobs", 78, "did you mean redis://?"),
+        ("kafka://127.0.0.1:1/jobs", 69, "cannot be reached"),
+        ("kafka://127.0.0.1:1/jobs?sesion=9", 78, "did you mean session?"),
+        ("kafka://127.0.0.1:1", 78, "the name of a topic"),
+        ("sqs://jobs?region=eu-west-1&endpoint=http://127.0.0.1:1", 69, "cannot be reached"),
+        ("sqs://jobs?regoin=eu-west-1", 78, "did you mean region?"),
         ("jobs.ndjson", 64, "URL of the queue last"),
     ],
 )
 async def test_what_cannot_be_meant_is_one_sentence(tmp_path, url, code, said):
     (tmp_path / "a.ndjson").write_bytes(b"{}\n")
 
-    ended = await program("enqueue", "a.ndjson", url, cwd=tmp_path, env={})
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    ended = await program("enqueue", "a.ndjson", url, cwd=tmp_path, env=keys)
 
     assert (ended.code, ended.stdout) == (code, b"")
     assert said in ended.text

@@ -6,6 +6,7 @@ reason; where CI is set that is a failure.
 
 import asyncio
 import atexit
+import importlib
 import os
 import shutil
 import signal
@@ -43,6 +44,15 @@ def need(program: str, folder: str | None = None) -> str:
             pytest.fail(told)
         pytest.skip(told)
     return path
+
+
+def need_module(name: str) -> Any:
+    """A package that the tests need, else the test does not run."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        told = f"{name} is not installed"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
 
 
 async def answers(port: int) -> None:
@@ -303,7 +313,7 @@ class Kafka(Broker):
 class Sqs(Broker):
     """Moto's imitation, in this process; it looks at each message at each call. What it knows outlives a kill."""
 
-    lease_seconds = 10.0  # moto needs 0.2 s to give ten messages
+    lease_seconds = 4.0  # moto needs a while for a few hundred messages
     takes_empty = False
     most_jobs = 400
     keys = MappingProxyType({"AWS_ACCESS_KEY_ID": "imitation", "AWS_SECRET_ACCESS_KEY": "imitation"})
