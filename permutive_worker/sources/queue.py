@@ -53,7 +53,7 @@ class QueueSource:
         self._prefetch = Prefetch()
         self._held: dict[Hashable, None] = {}  # fetched, and the broker does not know of an end
         self._acks: dict[Hashable, None] = {}  # settled, not told yet
-        self._returns: dict[Hashable, None] = {}
+        self._returns: dict[Hashable, Delivery] = {}
         self._due = asyncio.Event()  # there is something to tell
         self._told = asyncio.Event()  # a group was told
         self._going = asyncio.Event()  # cleared: on hold
@@ -121,7 +121,7 @@ class QueueSource:
                 self._acks[delivery.place] = None
             else:
                 self._held.pop(delivery.place, None)
-                self._returns[delivery.place] = None
+                self._returns[delivery.place] = delivery
         self._due.set()
 
     async def flush(self) -> None:
@@ -251,10 +251,12 @@ class QueueSource:
                 self._held.pop(place, None)
 
     async def _tell_returns(self) -> None:
-        if group := list(islice(self._returns, GROUP_COUNT)):
-            await self._broker.give_back(group)
-            for place in group:
-                self._returns.pop(place, None)
+        if group := list(islice(self._returns.items(), GROUP_COUNT)):
+            await self._broker.give_back([place for place, _ in group])
+            for place, delivery in group:
+                # It may have come again meanwhile, and be returned again: that is not told yet.
+                if self._returns.get(place) is delivery:
+                    del self._returns[place]
 
     async def _keep(self) -> None:
         """Keep what is in hand ours, from open to close."""
