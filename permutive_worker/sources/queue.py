@@ -82,15 +82,30 @@ class QueueSource:
         return None if self.is_away else self._lag
 
     async def open(self) -> None:
-        """Connect. Raises UnreachableError, ConfigurationError."""
+        """Connect, unless interrupted before. Raises UnreachableError, ConfigurationError."""
         try:
-            await self._link.open()
+            await self._connect()
         except WorkerError:
             await self._broker.close()
             raise
+        if self._link.is_away:
+            return
         self._start(self._link.run, self._tell, self._watch_lag)
         if self._broker.keep_seconds < math.inf:
             self._start(self._keep)
+
+    async def _connect(self) -> None:
+        """Return once it is connected, or a stop does not want it any more."""
+        loop = asyncio.get_running_loop()
+        opening, stopping = loop.create_task(self._link.open()), loop.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+        finally:
+            opening.cancel()
+            stopping.cancel()
+            await asyncio.wait((opening, stopping), timeout=CANCEL_SECONDS)
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         if self._fetching is None and not self._stopped.is_set():

@@ -140,6 +140,10 @@ class Worker:
         return self.summary()
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        if self._source.queue is not None:  # its broker may be waited for
+            self.stopping.on_request = self._source.interrupt
+            if self.stopping.requested:
+                self._source.interrupt()
         await self._source.open()
         stack.push_async_callback(self._source.close)
         stack.push_async_callback(self._save_last)

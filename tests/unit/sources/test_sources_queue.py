@@ -228,6 +228,21 @@ def test_a_broker_that_is_not_there_at_the_start_is_waited_for_a_while():
     run_jumping(main())
 
 
+def test_a_stop_does_not_wait_for_a_broker_that_is_not_there_at_the_start():
+    async def main():
+        source = QueueSource(MemoryBroker(MemoryQueue()), 1000)
+        asyncio.get_running_loop().call_later(0.5, source.interrupt)
+
+        await source.open()
+
+        assert asyncio.get_running_loop().time() < 1
+        assert await source.receive(1000) == []
+        await source.flush()
+        await source.close()
+
+    run_jumping(main())
+
+
 def test_a_broker_that_refuses_is_told_at_once():
     async def main():
         source = QueueSource(MemoryBroker(MemoryQueue(), refuse="wrong password"), 1000)
