@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -13,6 +12,7 @@ from nats.js.errors import APIError, ServiceUnavailableError
 
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
 from permutive_worker.sources.address import Address
+from permutive_worker.sources.tls import is_distrust, trusting
 
 ANSWER_SECONDS: Final = 5.0  # no call waits longer for the server
 PING_SECONDS: Final = 5  # two without an answer: a dead network is noticed within 15 s
@@ -31,11 +31,16 @@ class NatsLink:
     """
 
     def __init__(self, address: Address, ca: str) -> None:
-        """Args: address: `nats://` or `tls://`; ca: path of the certificates to trust instead of the system's."""
+        """`ca` is the path of the certificates to trust instead of the system's; address is `nats://` or `tls://`.
+
+        Raises:
+            ConfigurationError: `ca` cannot be used.
+        """
         self.client = Client()
         self.news = asyncio.Event()
         self.trouble: Exception | None = None  # the last thing the server complained of
-        self._address, self._ca = address, ca
+        self._address = address
+        self._context = trusting(address.where, ca) if address.scheme == "tls" or ca else None
         self._begun = False
 
     @property
@@ -83,10 +88,10 @@ class NatsLink:
         return bool(told.get("tls_required"))
 
     def _tls(self) -> dict[str, Any]:
-        if self._address.scheme != "tls" and not self._ca:
+        if self._context is None:
             return {}
         return {
-            "tls": ssl.create_default_context(cafile=self._ca or None),
+            "tls": self._context,
             "tls_hostname": self._address.host,
         }
 
@@ -125,9 +130,7 @@ def connecting(where: str, link: NatsLink) -> Iterator[None]:
             ) from None
         if "permissions violation" in str(link.trouble).lower():
             raise ConfigurationError(f"{where}: the user has no permission for this stream") from None
-        if isinstance(error, errors.NoServersError) and isinstance(
-            link.trouble, ssl.SSLCertVerificationError
-        ):
+        if is_distrust(error) or is_distrust(link.trouble):
             raise ConfigurationError(f"{where}: its certificate is not trusted: add ?ca=FILE") from None
         raise UnreachableError(f"{where} cannot be reached: {_reason(link.trouble or error)}") from None
 

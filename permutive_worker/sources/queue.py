@@ -53,7 +53,7 @@ class QueueSource:
         self._prefetch = Prefetch()
         self._held: dict[Hashable, None] = {}  # fetched, and the broker does not know of an end
         self._acks: dict[Hashable, None] = {}  # settled, not told yet
-        self._returns: dict[Hashable, None] = {}
+        self._returns: dict[Hashable, Delivery] = {}
         self._due = asyncio.Event()  # there is something to tell
         self._told = asyncio.Event()  # a group was told
         self._going = asyncio.Event()  # cleared: on hold
@@ -82,15 +82,30 @@ class QueueSource:
         return None if self.is_away else self._lag
 
     async def open(self) -> None:
-        """Connect. Raises UnreachableError, ConfigurationError."""
+        """Connect, unless interrupted before. Raises UnreachableError, ConfigurationError."""
         try:
-            await self._link.open()
+            await self._connect()
         except WorkerError:
             await self._broker.close()
             raise
+        if self._link.is_away:
+            return
         self._start(self._link.run, self._tell, self._watch_lag)
         if self._broker.keep_seconds < math.inf:
             self._start(self._keep)
+
+    async def _connect(self) -> None:
+        """Return once it is connected, or a stop does not want it any more."""
+        loop = asyncio.get_running_loop()
+        opening, stopping = loop.create_task(self._link.open()), loop.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+        finally:
+            opening.cancel()
+            stopping.cancel()
+            await asyncio.wait((opening, stopping), timeout=CANCEL_SECONDS)
 
     async def receive(self, max_bytes: int) -> Sequence[Delivery]:
         if self._fetching is None and not self._stopped.is_set():
@@ -121,7 +136,7 @@ class QueueSource:
                 self._acks[delivery.place] = None
             else:
                 self._held.pop(delivery.place, None)
-                self._returns[delivery.place] = None
+                self._returns[delivery.place] = delivery
         self._due.set()
 
     async def flush(self) -> None:
@@ -251,10 +266,12 @@ class QueueSource:
                 self._held.pop(place, None)
 
     async def _tell_returns(self) -> None:
-        if group := list(islice(self._returns, GROUP_COUNT)):
-            await self._broker.give_back(group)
-            for place in group:
-                self._returns.pop(place, None)
+        if group := list(islice(self._returns.items(), GROUP_COUNT)):
+            await self._broker.give_back([place for place, _ in group])
+            for place, delivery in group:
+                # It may have come again meanwhile, and be returned again: that is not told yet.
+                if self._returns.get(place) is delivery:
+                    del self._returns[place]
 
     async def _keep(self) -> None:
         """Keep what is in hand ours, from open to close."""

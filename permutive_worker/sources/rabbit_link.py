@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -15,6 +14,7 @@ from yarl import URL
 
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
 from permutive_worker.sources.address import Address
+from permutive_worker.sources.tls import is_distrust, trusting
 
 ANSWER_SECONDS: Final = 10.0  # no call waits longer; quorum queues have to agree on some
 HEARTBEAT_SECONDS: Final = 5  # aiormq gives up after three and some
@@ -45,9 +45,14 @@ class RabbitLink:
     """
 
     def __init__(self, address: Address, ca: str) -> None:
-        """Args: address: `amqp://` or `amqps://`; ca: path of the certificates to trust instead of the system's."""
+        """`ca` is the path of the certificates to trust instead of the system's; address is `amqp://` or `amqps://`.
+
+        Raises:
+            ConfigurationError: `ca` cannot be used.
+        """
         self.news = asyncio.Event()
-        self._address, self._ca = address, ca
+        self._address = address
+        self._context = trusting(address.where, ca) if address.scheme == "amqps" else None
         self._vhost, self._queue = queue_of(address)
         self._connection: AbstractConnection | None = None
         self._channels: list[AbstractChannel] = []  # open, unless the broker closed one
@@ -62,7 +67,7 @@ class RabbitLink:
 
     async def open(self) -> None:
         """Connect. Raises what aiormq raises: see `connecting`."""
-        self._connection = await aiormq.connect(self._url(), context=self._tls())
+        self._connection = await aiormq.connect(self._url(), context=self._context)
 
     async def open_channel(self, *, confirms: bool = False) -> AbstractChannel:
         channel = await self._new_channel(confirms=confirms)
@@ -91,11 +96,6 @@ class RabbitLink:
             path="/" + self._vhost.replace("/", "%2F"),
             query={"heartbeat": str(HEARTBEAT_SECONDS), "name": "permutive-worker"},
         )
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self._address.scheme != "amqps":
-            return None
-        return ssl.create_default_context(cafile=self._ca or None)
 
     async def count_waiting(self) -> int:
         """Ask how many messages nobody was given. Raises ChannelNotFoundEntity: the queue is not there."""
@@ -156,7 +156,7 @@ def connecting(where: str) -> Iterator[None]:
     except exceptions.AMQPChannelError as error:
         raise ConfigurationError(f"{where} refuses: {_kind(error)}") from None
     except (exceptions.AMQPError, OSError, TimeoutError, RuntimeError, EOFError) as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if is_distrust(error):
             raise ConfigurationError(f"{where}: its certificate is not trusted: add ?ca=FILE") from None
         reason = "it speaks no TLS there" if "SSL" in str(error) else _kind(error)
         raise UnreachableError(f"{where} cannot be reached: {reason}") from None

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
 from permutive_worker.sources.address import VARIABLE, Address
+from permutive_worker.sources.tls import is_distrust, trusting
 
 # Longer than any call blocks. (redis-py 8 has 5 s by itself, others none: a dead network must be noticed.)
 SOCKET_SECONDS: Final = 10.0
@@ -27,11 +28,14 @@ def client_of(address: Address, ca: str = "", socket_seconds: float = SOCKET_SEC
         socket_seconds: how long a call may take.
 
     Raises:
-        ConfigurationError: the path is no number.
+        ConfigurationError: the path is no number, or `ca` cannot be used.
     """
     if address.path and not address.path.isdecimal():
         raise ConfigurationError(f"{address.where}: the path must be the number of a database, such as /0")
-    tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": ca or None} if address.scheme == "rediss" else {}
+    tls: dict[str, Any] = {}
+    if address.scheme == "rediss":
+        trusting(address.where, ca)  # redis-py makes a context of its own, at each connect
+        tls = {"ssl": True, "ssl_ca_certs": ca or None}
     return Redis(
         host=address.host or "localhost",
         port=address.port or 6379,
@@ -58,6 +62,8 @@ def connecting(where: str, password_variable: str = VARIABLE) -> Iterator[None]:
     except exceptions.BusyLoadingError:
         raise UnreachableError(f"{where} is loading its data") from None
     except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        if is_distrust(error):
+            raise ConfigurationError(f"{where}: its certificate is not trusted: add ?ca=FILE") from None
         raise UnreachableError(f"{where} cannot be reached: {_reason(error)}") from None
     except exceptions.RedisError as error:
         raise ConfigurationError(f"{where} refuses: {_code(error)}") from None

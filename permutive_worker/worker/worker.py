@@ -162,6 +162,10 @@ class Worker:
     async def _open(self, stack: AsyncExitStack) -> None:
         listen = self.settings.admin.listen
         await open_admin(stack, listen, self.counts, self.look, self._clock, self._end)
+        if self._source.queue is not None:  # its broker may be waited for
+            self.stopping.on_request = self._source.interrupt
+            if self.stopping.requested:
+                self._source.interrupt()
         await self._source.open()
         stack.push_async_callback(self._source.close)
         stack.push_async_callback(self._save_last)

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+import trustme
 from support.kafka_mock import KafkaMock
 
 from permutive_worker.config import Input, Settings
@@ -153,12 +154,25 @@ class Broker:
             await child.wait()
 
 
+class Certificate:
+    """Of 127.0.0.1, by a CA of our own: paths of PEM files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca, self.chain, self.key = (folder / f"{name}.pem" for name in ("ca", "chain", "key"))
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(self.ca)
+        issued.private_key_pem.write_to_path(self.key)
+        for pem in issued.cert_chain_pems:
+            pem.write_to_path(self.chain, append=True)
+
+
 class Redis(Broker):
-    async def start(self) -> None:
+    async def start(self, *options: object) -> None:
         await self.run(
             need("redis-server"),
             *("--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder, "--save", ""),
-            *("--appendonly", "yes", "--appendfsync", "always"),
+            *("--appendonly", "yes", "--appendfsync", "always", *options),
         )
         await answers(self.port)
 
@@ -215,7 +229,8 @@ class RabbitServer:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
-        self.port, self.mapper_port = free_port(), free_port()
+        self.port, self.mapper_port, self.tls_port = free_port(), free_port(), free_port()
+        self.certificate = Certificate(self.folder)
         self.mapper: subprocess.Popen | None = None
         self.node: subprocess.Popen | None = None
         atexit.register(self.end)
@@ -228,6 +243,11 @@ class RabbitServer:
             await answers(self.mapper_port)
         if self.node is None:
             (self.folder / "plugins").write_text("[].")
+            (self.folder / "rabbitmq.conf").write_text(
+                f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+                f"ssl_options.certfile = {self.certificate.chain}\n"
+                f"ssl_options.keyfile = {self.certificate.key}\n"
+            )
             self.node = self._run(program)
         await answers(self.port)
 
@@ -240,6 +260,7 @@ class RabbitServer:
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": self.port,
             "RABBITMQ_DIST_PORT": free_port(),
+            "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq.conf",
             "RABBITMQ_MNESIA_BASE": self.folder / "data",
             "RABBITMQ_LOG_BASE": self.folder / "logs",
             "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",

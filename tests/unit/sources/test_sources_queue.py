@@ -120,6 +120,34 @@ def test_what_was_given_back_comes_again():
     run_jumping(main())
 
 
+def test_what_comes_again_while_its_return_is_told_can_be_returned_again():
+    async def main():
+        queue = MemoryQueue()
+        broker = MemoryBroker(queue)
+        give_back = broker.give_back
+
+        async def slowly(places):
+            await give_back(places)
+            await asyncio.sleep(0.2)  # done, and the answer takes its time
+
+        broker.give_back = slowly
+        source = await opened(queue, broker)
+        await queue.publish(lines(1))
+        first = await receive(source, 1)
+        source.settle([(first[0], Settlement.RETRY)])
+        again = await receive(source, 1)
+
+        source.hold()
+        source.settle([(again[0], Settlement.RETRY)])
+        await asyncio.sleep(0.5)
+
+        assert [call for call, _ in broker.calls] == ["give_back", "give_back"]
+        assert list(queue.waiting) == [0]
+        await source.close()
+
+    run_jumping(main())
+
+
 def test_leases_live_on_while_nobody_receives():
     async def main():
         queue = MemoryQueue()
@@ -195,6 +223,21 @@ def test_a_broker_that_is_not_there_at_the_start_is_waited_for_a_while():
         loop.call_later(4, lambda: setattr(queue, "up", True))
         source = QueueSource(MemoryBroker(queue), 1000)
         await source.open()
+        await source.close()
+
+    run_jumping(main())
+
+
+def test_a_stop_does_not_wait_for_a_broker_that_is_not_there_at_the_start():
+    async def main():
+        source = QueueSource(MemoryBroker(MemoryQueue()), 1000)
+        asyncio.get_running_loop().call_later(0.5, source.interrupt)
+
+        await source.open()
+
+        assert asyncio.get_running_loop().time() < 1
+        assert await source.receive(1000) == []
+        await source.flush()
         await source.close()
 
     run_jumping(main())
