@@ -145,6 +145,29 @@ async def test_a_consumer_that_the_broker_cancels_is_replaced(server, channel):
     await source.close()
 
 
+async def test_a_consumer_that_the_broker_forgot_is_replaced(server, monkeypatch):
+    monkeypatch.setattr(rabbit_window, "RENEW_SECONDS", 3.0)  # longer than a fetch waits
+    source = source_of(server.url, create=True)
+    await source.open()
+    await server.publish([b"1"])
+    settle(source, await receive(source, 1))  # now it knows how large messages are
+    await server.publish([b"2"])
+    (held,) = await receive(source, 1)
+    windows = source._broker._windows
+    deaf = windows._windows[windows.last]
+    on_message = deaf.channel.consumers[deaf.name]
+    await deaf.channel.basic_cancel(deaf.name)
+    deaf.channel.consumers[deaf.name] = on_message  # as if nobody had told us
+    await server.publish([b"3"])
+
+    settle(source, [held, *await receive(source, 1)])
+    await source.flush()
+
+    assert (source.unconfirmed, source.redeliveries) == (0, 0)
+    assert list(windows._windows) == [windows.last]
+    await source.close()
+
+
 async def test_what_nobody_fetches_goes_back(server, monkeypatch):
     monkeypatch.setattr(rabbitmq, "IDLE_SECONDS", 0.0)
     source = source_of(server.url, create=True)
