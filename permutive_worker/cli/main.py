@@ -1,5 +1,6 @@
 """`permutive-worker`: the commands, each imported when it is called, and what every end of it exits with."""
 
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from permutive_worker.cli.printable import printable_lines
 from permutive_worker.cli.secrets import is_secret, refusal
 from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.cli.typos import CommandGroup
-from permutive_worker.errors import UsageError, WorkerError
+from permutive_worker.errors import OutputError, UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.
 COMMANDS: Final = {
@@ -32,6 +33,8 @@ COMMANDS: Final = {
     "completion": ("permutive_worker.cli.completion", "completion"),
 }
 
+# A disk that is full, or a terminal that is gone. A run tells of its own files.
+_NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _HOMELESS: Final = "the directory it was started in is gone, and a path is meant from there; start it in another, or name whole paths"
 
 _EPILOG: Final = """\b
@@ -91,10 +94,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             raise
         click.echo(f"permutive-worker: {_HOMELESS}", err=True)
         code = UsageError.exit_code
-    except BrokenPipeError:
+    except BrokenPipeError:  # nobody reads stdout any more
         code = 0
-        # Nobody reads stdout any more; the interpreter must not complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        click.echo(f"permutive-worker: cannot write: {error.strerror}", err=True)
+        code = OutputError.exit_code
+        _drop_stdout()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -107,6 +115,11 @@ def _fill_closed_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
+
+
+def _drop_stdout() -> None:
+    """What is left in its buffer would fail again at exit, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _be_stoppable() -> None:
