@@ -23,7 +23,6 @@ Examples:
   permutive-worker config show --config worker.toml
   permutive-worker config show --rate 500 > worker.toml
 
-\b
 It takes the flags of run. What it prints is a file for --config. Passwords are left out, and a
 value that came from ${VARIABLE} is shown as that; of secrets only the variables are named.
 """

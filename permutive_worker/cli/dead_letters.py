@@ -18,7 +18,6 @@ Examples:
   permutive-worker dead-letters summarize dead-letters.ndjson
   permutive-worker dead-letters summarize --json old-*.ndjson.gz | jq '.groups[0].examples'
 
-\b
 Days are those of UTC; examples are the positions of the first lines of each group.
 """
 _HEADINGS: Final = ("count", "reason", "status", "code", "day", "examples")
@@ -53,7 +52,7 @@ def dead_letters() -> None:
     """Look into dead-letter files."""
 
 
-@dead_letters.command(epilog=_EPILOG)
+@dead_letters.command(epilog=_EPILOG, short_help="Count them by reason, status, error code and day.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def summarize(files: tuple[Path, ...], as_json: bool) -> None:

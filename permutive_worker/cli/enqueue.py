@@ -26,7 +26,6 @@ Examples:
   permutive-worker enqueue --create 'exports/*.ndjson' 'redis://localhost:6379/0?stream=jobs'
   zcat jobs.gz | permutive-worker enqueue - 'redis://localhost:6379/0?stream=jobs'
 
-\b
 A line is one message; blank lines are left out. The password comes from
 PERMUTIVE_WORKER_SOURCE__PASSWORD or PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE.
 """

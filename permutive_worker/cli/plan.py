@@ -36,9 +36,9 @@ Examples:
   permutive-worker plan --json jobs.ndjson | jq .requests
   zcat jobs.gz | permutive-worker plan
 
-\b
 It takes the flags of run, opens no connection, needs no key and writes nothing. If a key is set,
 the workspaces that lines name are looked up. What earlier runs have delivered is counted too.
+
 Exit codes: 0 every line is valid, 3 some are not, 74 an input could not be read to its end.
 """
 

@@ -20,8 +20,8 @@ Examples:
   zcat jobs.gz | permutive-worker run --results done.ndjson
   permutive-worker run 'redis://localhost:6379/0?stream=jobs'
 
-\b
 The key comes from PERMUTIVE_API_KEY_FILE, PERMUTIVE_API_KEY or PERMUTIVE_APPLICATION_CREDENTIALS.
+
 Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the README for all.
 """
 
