@@ -8,6 +8,7 @@ from typing import Final
 import click
 import msgspec
 
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.outcomes.dead_letters import read_dead_letters
@@ -63,7 +64,7 @@ def summarize(files: tuple[Path, ...], as_json: bool) -> None:
     summary = summarize_files(files)
     for file in summary.torn:
         click.echo(
-            f"{_printable(str(file))}: the last line breaks off (its writer was killed) and is not counted",
+            f"{printable(str(file))}: the last line breaks off (its writer was killed) and is not counted",
             err=True,
         )
     if as_json:
@@ -106,11 +107,11 @@ def _rows(summary: DeadLetterSummary) -> list[tuple[str, ...]]:
     return [
         (
             str(group.count),
-            _printable(group.reason),
+            printable(group.reason),
             "-" if group.status is None else str(group.status),
             "-" if group.code is None else str(group.code),
             group.day,
-            _printable(" ".join(group.examples)),
+            printable(" ".join(group.examples)),
         )
         for group in summary.groups
     ]
@@ -140,8 +141,3 @@ def _print_table(summary: DeadLetterSummary) -> None:
     for row in _rows(summary):
         table.add_row(*map(Text, row))  # Text: square brackets in a file's name are no markup
     Console().print(table)
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: names of files can hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

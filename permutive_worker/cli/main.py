@@ -13,9 +13,10 @@ import click
 from permutive_worker import __version__
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.printable import printable_lines
-from permutive_worker.cli.secrets import is_secret, refusal
+from permutive_worker.cli.secrets import refusal
 from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.cli.typos import CommandGroup
+from permutive_worker.config import is_secret
 from permutive_worker.errors import OutputError, UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.options import files_for, settings_from_options, settings_options
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.tally import Found, InvalidLine, Tally
 from permutive_worker.config import Settings
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES, Keyring, load_keyring
@@ -219,7 +220,7 @@ def _text(told: Plan, tally: Tally) -> Iterator[str]:
     for reason, found in tally.invalid.items():
         yield from ("", f"{reason}: {_lines(found.lines)}", *_first(found))
     if tally.no_uuid.lines:
-        first = _printable(tally.no_uuid.first[0].position)
+        first = printable(tally.no_uuid.first[0].position)
         yield from ("", f"warning: user_id is no UUID in {_lines(tally.no_uuid.lines)}, first at {first}")
     for warning in told.warnings:
         yield from ("", f"warning: {warning}")
@@ -227,7 +228,7 @@ def _text(told: Plan, tally: Tally) -> Iterator[str]:
 
 def _first(found: Found) -> Iterator[str]:
     for line in found.first:
-        yield f"  {_printable(line.position)}  {line.message}".rstrip()
+        yield f"  {printable(line.position)}  {line.message}".rstrip()
     if found.lines > len(found.first):
         yield f"  and {found.lines - len(found.first):,} more"
 
@@ -254,8 +255,3 @@ def size(count_bytes: float) -> str:
         count_bytes /= 1000
         power += 1
     return f"{count_bytes:,.0f} {_UNITS[power]}" if power == 0 else f"{count_bytes:,.1f} {_UNITS[power]}"
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: names of files can hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -8,7 +8,8 @@ from typing import Any, Final
 import click
 
 from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
-from permutive_worker.cli.process import Run, is_terminal, run_to_exit
+from permutive_worker.cli.process import Run, run_to_exit
+from permutive_worker.cli.terminal import is_terminal
 from permutive_worker.config import Settings
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.worker import Worker
