@@ -51,7 +51,11 @@ class RateLimit(msgspec.Struct, frozen=True):
     ] = 0
     burst: Annotated[
         Burst | None,
-        setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N", reloads=True),
+        setting(
+            "Requests beyond the rate within a second; none is rate / 20, at least 1.",
+            "--burst N",
+            reloads=True,
+        ),
     ] = None
     shared: Annotated[
         Text | None,
