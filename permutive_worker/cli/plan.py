@@ -236,7 +236,7 @@ def _first(found: Found) -> Iterator[str]:
 def _workspaces(tally: Tally) -> str:
     if len(tally.requests) < 2:
         return ""
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(tally.requests.items()))
+    return ", ".join(f"{name or '(none)'} {count:,}" for name, count in sorted(tally.requests.items()))
 
 
 def _at_rate(told: Plan) -> str:
