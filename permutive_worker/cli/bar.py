@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from permutive_worker.cli.terminal import is_terminal
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.progress import RecentRate, duration, progress_line, share
 from permutive_worker.telemetry.status import LaneStatus, Look, Status
@@ -46,7 +47,7 @@ async def progress_shown(
     if mode == "off" or stream is None:
         yield
         return
-    is_bar = mode == "bar" or (mode == "auto" and _is_terminal(stream))
+    is_bar = mode == "bar" or (mode == "auto" and is_terminal(stream))
     telling = partial(show, last_line=last_line) if is_bar else tell
     # No TaskGroup: it would wrap the exceptions of the block, and let a fault of the bar end the run.
     teller = asyncio.create_task(telling(counts, look, stream), name="progress")
@@ -210,10 +211,3 @@ def _percent(done: float) -> str:
 
 def _per_second(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except ValueError:  # it is closed
-        return False

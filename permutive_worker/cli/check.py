@@ -30,9 +30,9 @@ Examples:
   permutive-worker check --connect
   permutive-worker check --connect 'redis://localhost:6379/0?stream=jobs'
 
-\b
 It takes the flags of run. With --connect each key lists the cohorts of its workspace, which changes
 nothing, and a queue is looked for, not read; no job is ever sent. Nothing is written.
+
 Exit codes: 0 a run would start, 64 an input is missing, 69 something cannot be reached, 75 the API
 throttles, 77 the key is refused, 78 the configuration is not sound. A warning (!) changes nothing.
 """

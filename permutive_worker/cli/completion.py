@@ -13,7 +13,6 @@ Examples: for this shell, and for every new one
   permutive-worker completion zsh > ~/.zfunc/_permutive-worker
   permutive-worker completion fish > ~/.config/fish/completions/permutive-worker.fish
 
-\b
 bash must be 4.4 or newer. zsh needs `fpath+=~/.zfunc; autoload -Uz compinit; compinit` in ~/.zshrc.
 """
 

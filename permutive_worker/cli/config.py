@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.options import loaded_from_options, settings_options
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.config import KEYS, SECRET_VARIABLES, Key, Loaded, file_schema, values_of
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES
@@ -23,7 +24,6 @@ Examples:
   permutive-worker config show --config worker.toml
   permutive-worker config show --rate 500 > worker.toml
 
-\b
 It takes the flags of run. What it prints is a file for --config. Passwords are left out, and a
 value that came from ${VARIABLE} is shown as that; of secrets only the variables are named.
 """
@@ -73,12 +73,12 @@ def _variables(environ: Mapping[str, str]) -> Iterator[str]:
     for name in _PROXIES:
         for variable in (name, name.upper()):
             if value := environ.get(variable, "").strip():
-                yield f"# {variable} is set: {_printable(_without_user(value))}"
+                yield f"# {variable} is set: {printable(_without_user(value))}"
 
 
 def _line(key: Key, value: Any, loaded: Loaded) -> str:
     origin = loaded.origins[key.name]
-    told = "# default" if origin == "default" else f"# from {_printable(origin)}"
+    told = "# default" if origin == "default" else f"# from {printable(origin)}"
     if value is None:
         return f"# {key.field} is not set" + ("" if origin == "default" else f"  {told}")
     text = loaded.references.get(key.name)
@@ -107,7 +107,3 @@ def _without_user(proxy: str) -> str:
         return proxy
     parts = urlsplit(proxy if "://" in proxy else f"//{proxy}")
     return f"{parts.scheme or 'http'}://{_HIDDEN}@{parts.netloc.rpartition('@')[2]}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

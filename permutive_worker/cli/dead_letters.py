@@ -8,6 +8,7 @@ from typing import Final
 import click
 import msgspec
 
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.typos import CommandGroup
 from permutive_worker.jobs.dead_letter import DeadLetter
 from permutive_worker.outcomes.dead_letters import read_dead_letters
@@ -18,7 +19,6 @@ Examples:
   permutive-worker dead-letters summarize dead-letters.ndjson
   permutive-worker dead-letters summarize --json old-*.ndjson.gz | jq '.groups[0].examples'
 
-\b
 Days are those of UTC; examples are the positions of the first lines of each group.
 """
 _HEADINGS: Final = ("count", "reason", "status", "code", "day", "examples")
@@ -53,7 +53,7 @@ def dead_letters() -> None:
     """Look into dead-letter files."""
 
 
-@dead_letters.command(epilog=_EPILOG)
+@dead_letters.command(epilog=_EPILOG, short_help="Count them by reason, status, error code and day.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def summarize(files: tuple[Path, ...], as_json: bool) -> None:
@@ -64,7 +64,7 @@ def summarize(files: tuple[Path, ...], as_json: bool) -> None:
     summary = summarize_files(files)
     for file in summary.torn:
         click.echo(
-            f"{_printable(str(file))}: the last line breaks off (its writer was killed) and is not counted",
+            f"{printable(str(file))}: the last line breaks off (its writer was killed) and is not counted",
             err=True,
         )
     if as_json:
@@ -107,11 +107,11 @@ def _rows(summary: DeadLetterSummary) -> list[tuple[str, ...]]:
     return [
         (
             str(group.count),
-            _printable(group.reason),
+            printable(group.reason),
             "-" if group.status is None else str(group.status),
             "-" if group.code is None else str(group.code),
             group.day,
-            _printable(" ".join(group.examples)),
+            printable(" ".join(group.examples)),
         )
         for group in summary.groups
     ]
@@ -141,8 +141,3 @@ def _print_table(summary: DeadLetterSummary) -> None:
     for row in _rows(summary):
         table.add_row(*map(Text, row))  # Text: square brackets in a file's name are no markup
     Console().print(table)
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: names of files can hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -29,7 +29,6 @@ Examples:
   permutive-worker enqueue jobs.ndjson amqp://localhost:5672/%2F/jobs
   permutive-worker enqueue jobs.ndjson 'sqs://jobs?region=eu-west-1'
 
-\b
 A line is one message; blank lines are left out. The password comes from
 PERMUTIVE_WORKER_SOURCE__PASSWORD or PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE.
 """

@@ -123,7 +123,7 @@ def _origins(loaded: Loaded) -> str:
 
 def _apart(settings: Settings) -> str:
     output = settings.output
-    refuse_shared_files(output.dead_letters, output.results, output.summary)
+    refuse_shared_files(output.dead_letters, output.results, output.summary, output.metrics)
     return "no two are one file"
 
 

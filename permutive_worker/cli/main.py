@@ -1,21 +1,23 @@
 """`permutive-worker`: the commands, each imported when it is called, and what every end of it exits with."""
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from permutive_worker import __version__
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.printable import printable_lines
-from permutive_worker.cli.secrets import is_secret, refusal
+from permutive_worker.cli.secrets import refusal
 from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.cli.typos import CommandGroup
-from permutive_worker.errors import UsageError, WorkerError
+from permutive_worker.config import is_secret
+from permutive_worker.errors import OutputError, UsageError, WorkerError
 
 # Where each command lives: module and name. Importing all of them would triple the start-up time.
 COMMANDS: Final = {
@@ -32,6 +34,8 @@ COMMANDS: Final = {
     "completion": ("permutive_worker.cli.completion", "completion"),
 }
 
+# A disk that is full, or a terminal that is gone. A run tells of its own files.
+_NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _HOMELESS: Final = "the directory it was started in is gone, and a path is meant from there; start it in another, or name whole paths"
 
 _EPILOG: Final = """\b
@@ -57,6 +61,14 @@ class Commands(CommandGroup):
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Where nobody reads stdout any more click would end with 1, which is a bug's."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _drop_stdout()
+            return 0
 
 
 @click.command(cls=Commands, epilog=_EPILOG)
@@ -91,10 +103,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             raise
         click.echo(f"permutive-worker: {_HOMELESS}", err=True)
         code = UsageError.exit_code
-    except BrokenPipeError:
+    except BrokenPipeError:  # nobody reads stdout any more
         code = 0
-        # Nobody reads stdout any more; the interpreter must not complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        click.echo(f"permutive-worker: cannot write: {error.strerror}", err=True)
+        code = OutputError.exit_code
+        _drop_stdout()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -107,6 +124,11 @@ def _fill_closed_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
+
+
+def _drop_stdout() -> None:
+    """What is left in its buffer would fail again at exit, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _be_stoppable() -> None:

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from permutive_worker.cli.secrets import is_secret, refusal
-from permutive_worker.config import KEYS, Key, Loaded, Settings, load_with_origins, unknown_name
+from permutive_worker.cli.secrets import refusal
+from permutive_worker.config import KEYS, Key, Loaded, Settings, is_secret, load_with_origins, unknown_name
 from permutive_worker.jobs.decode import KINDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.options import files_for, settings_from_options, settings_options
+from permutive_worker.cli.printable import printable
 from permutive_worker.cli.tally import Found, InvalidLine, Tally
 from permutive_worker.config import Settings
 from permutive_worker.credentials import KEY, KEY_FILE, WORKSPACES, Keyring, load_keyring
@@ -36,9 +37,9 @@ Examples:
   permutive-worker plan --json jobs.ndjson | jq .requests
   zcat jobs.gz | permutive-worker plan
 
-\b
 It takes the flags of run, opens no connection, needs no key and writes nothing. If a key is set,
 the workspaces that lines name are looked up. What earlier runs have delivered is counted too.
+
 Exit codes: 0 every line is valid, 3 some are not, 74 an input could not be read to its end.
 """
 
@@ -219,7 +220,7 @@ def _text(told: Plan, tally: Tally) -> Iterator[str]:
     for reason, found in tally.invalid.items():
         yield from ("", f"{reason}: {_lines(found.lines)}", *_first(found))
     if tally.no_uuid.lines:
-        first = _printable(tally.no_uuid.first[0].position)
+        first = printable(tally.no_uuid.first[0].position)
         yield from ("", f"warning: user_id is no UUID in {_lines(tally.no_uuid.lines)}, first at {first}")
     for warning in told.warnings:
         yield from ("", f"warning: {warning}")
@@ -227,7 +228,7 @@ def _text(told: Plan, tally: Tally) -> Iterator[str]:
 
 def _first(found: Found) -> Iterator[str]:
     for line in found.first:
-        yield f"  {_printable(line.position)}  {line.message}".rstrip()
+        yield f"  {printable(line.position)}  {line.message}".rstrip()
     if found.lines > len(found.first):
         yield f"  and {found.lines - len(found.first):,} more"
 
@@ -235,7 +236,7 @@ def _first(found: Found) -> Iterator[str]:
 def _workspaces(tally: Tally) -> str:
     if len(tally.requests) < 2:
         return ""
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(tally.requests.items()))
+    return ", ".join(f"{name or '(none)'} {count:,}" for name, count in sorted(tally.requests.items()))
 
 
 def _at_rate(told: Plan) -> str:
@@ -254,8 +255,3 @@ def size(count_bytes: float) -> str:
         count_bytes /= 1000
         power += 1
     return f"{count_bytes:,.0f} {_UNITS[power]}" if power == 0 else f"{count_bytes:,.1f} {_UNITS[power]}"
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: names of files can hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

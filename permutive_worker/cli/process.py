@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol, TextIO
+from typing import Final, Protocol
 
 import click
 import msgspec
@@ -21,7 +21,7 @@ from permutive_worker.cli.hints import hints
 from permutive_worker.cli.printable import printable
 from permutive_worker.cli.reload import Reloader
 from permutive_worker.cli.summary_table import summary_table
-from permutive_worker.cli.terminal import has_terminal
+from permutive_worker.cli.terminal import has_terminal, is_terminal
 from permutive_worker.config import Loaded, Settings
 from permutive_worker.control.exit_code import STOPPED_EARLY
 from permutive_worker.control.guard import Guard
@@ -145,13 +145,6 @@ async def _run(
         for hint in hints(worker, summary, settings.output.dead_letters):
             _say(hint)
     return _tell(settings, summary)
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty()
-    except ValueError:  # it is closed
-        return False
 
 
 def sentence_of(error: Exception) -> str:

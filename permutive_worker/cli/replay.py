@@ -36,7 +36,6 @@ Examples:
   permutive-worker replay --reason exhausted --since 2026-01-31 dead-letters.ndjson
   permutive-worker replay --status 400 --dry-run dead-letters.ndjson
 
-\b
 FILE is renamed to FILE.replaying while it is read. What is left out, fails again or is not reached is
 appended to FILE; then FILE.replaying goes. One left by a killed replay is finished first, from where it was.
 """

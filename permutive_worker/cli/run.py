@@ -8,7 +8,8 @@ from typing import Any, Final
 import click
 
 from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
-from permutive_worker.cli.process import Run, is_terminal, run_to_exit
+from permutive_worker.cli.process import Run, run_to_exit
+from permutive_worker.cli.terminal import is_terminal
 from permutive_worker.config import Settings
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.worker import Worker
@@ -20,8 +21,8 @@ Examples:
   zcat jobs.gz | permutive-worker run --results done.ndjson
   permutive-worker run 'redis://localhost:6379/0?stream=jobs'
 
-\b
 The key comes from PERMUTIVE_API_KEY_FILE, PERMUTIVE_API_KEY or PERMUTIVE_APPLICATION_CREDENTIALS.
+
 Exit codes: 0 all delivered, 3 with dead letters, 75 stopped early; see the README for all.
 """
 

@@ -1,9 +1,5 @@
 """No key, password or secret is taken from the command line: what is said to those who try."""
 
-from permutive_worker.config import is_secret
-
-__all__ = ["is_secret", "refusal"]
-
 
 def refusal(flag: str) -> str:
     """Say why `flag` is not taken, and what to do instead."""

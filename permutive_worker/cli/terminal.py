@@ -1,7 +1,16 @@
-"""Whether SIGHUP means that a terminal is gone, or asks for the configuration to be read again."""
+"""Terminals: whether somebody watches, and whether SIGHUP means that one is gone or asks for the configuration."""
 
 import os
 import signal
+from typing import TextIO
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether what is written to `stream` is seen by a person; None is a closed one."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def has_terminal() -> bool:

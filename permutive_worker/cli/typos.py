@@ -1,16 +1,10 @@
 """A typo gets the word that was probably meant: commands and choices. Flags get it from click, keys from `config`."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean run?`, or nothing if no known word is near."""
-    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+from permutive_worker.config import did_you_mean
 
 
 class CommandGroup(click.Group):

@@ -1,6 +1,6 @@
 """The configuration: `settings` has every key, `layers` where values come from, `address` the URLs."""
 
-from permutive_worker.config.key import Key
+from permutive_worker.config.key import Key, did_you_mean
 from permutive_worker.config.layers import SECRET_VARIABLES, is_secret, unknown_name
 from permutive_worker.config.schema import file_schema
 from permutive_worker.config.settings import (
@@ -37,6 +37,7 @@ __all__ = [
     "RateLimit",
     "Settings",
     "State",
+    "did_you_mean",
     "file_schema",
     "is_secret",
     "load_settings",

@@ -7,7 +7,7 @@ conversion of text, the flags and their help.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -18,6 +18,12 @@ VARIABLE_PREFIX: Final = "PERMUTIVE_WORKER_"
 
 _SIZE: Final = re.compile(r"(\d{1,18})\s*([kmg]?)(i?)b", re.IGNORECASE)
 _POWER: Final = {"": 0, "k": 1, "m": 2, "g": 3}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean lean?`, or nothing if no known word is near."""
+    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def setting(help_text: str, flag: str | None = None, *, reloads: bool = False) -> msgspec.Meta:
@@ -98,8 +104,7 @@ class Key(msgspec.Struct, frozen=True):
             case list():
                 return ", got a list"
             case str():
-                near = get_close_matches(value.lower(), self.choices, n=1, cutoff=0.5)
-                return f", got {value[:40]!r}" + (f"; did you mean {near[0]}?" if near else "")
+                return f", got {value[:40]!r}{did_you_mean(value, self.choices)}"
             case bool():
                 return f", got {str(value).lower()}"
             case float():

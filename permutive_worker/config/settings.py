@@ -7,14 +7,13 @@ over defaults. There is no key for a secret: those are in `permutive_worker.cred
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from permutive_worker.config.key import Key, keys_of, setting
+from permutive_worker.config.key import Key, did_you_mean, keys_of, setting
 from permutive_worker.config.layers import (
     Given,
     Layer,
@@ -52,7 +51,11 @@ class RateLimit(msgspec.Struct, frozen=True):
     ] = 0
     burst: Annotated[
         Burst | None,
-        setting("Requests at once at most; none is rate / 20, at least 1.", "--burst N", reloads=True),
+        setting(
+            "Requests beyond the rate within a second; none is rate / 20, at least 1.",
+            "--burst N",
+            reloads=True,
+        ),
     ] = None
     shared: Annotated[
         Text | None,
@@ -353,7 +356,6 @@ def _unmeant(settings: Settings) -> dict[str, str]:
     if settings.input.shard is not None and (fault := shard_fault(settings.input.shard)):
         faults["input.shard"] = fault
     if settings.input.type is not None and settings.input.type not in KINDS:
-        near = get_close_matches(settings.input.type.lower(), KINDS, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = did_you_mean(settings.input.type, KINDS)
         faults["input.type"] = f"must be one of {', '.join(KINDS)}{meant}"
     return faults

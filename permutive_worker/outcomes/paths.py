@@ -22,7 +22,7 @@ def output_paths(dead_letters: str, *others: str | None) -> list[Path]:
 
 
 def refuse_shared_files(
-    dead_letters: str, results: str | None, summary: str | None, metrics: str | None = None
+    dead_letters: str, results: str | None, summary: str | None, metrics: str | None
 ) -> None:
     """Look whether two outputs are one file, by whatever names. `-` of the results is stdout.
 
@@ -42,7 +42,7 @@ def own_files(
     dead_letters: str,
     results: str | None,
     summary: str | None,
-    metrics: str | None = None,
+    metrics: str | None,
 ) -> list[Path]:
     """The files of this run that are to be left out of folders and globs.
 

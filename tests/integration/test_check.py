@@ -93,6 +93,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path, check):
         (["--workspace", "Nobody"], None, 78, "no credentials for workspace"),
         ([], {"PERMUTIVE_WORKER_LOG__LEVL": "x"}, 78, "did you mean PERMUTIVE_WORKER_LOG__LEVEL?"),
         (["--results", "dead-letters.ndjson"], None, 78, "are the same file"),
+        (["--metrics-file", "dead-letters.ndjson"], None, 78, "are the same file"),
         ([], {"PERMUTIVE_API_KEY": KEY, "https_proxy": "socks5://u:s3cret@h"}, 78, "https_proxy must be"),
         (["--rate", "5", "--set", "rate_limit.shared=http://h"], None, 78, "must be a URL such as redis://"),
     ],

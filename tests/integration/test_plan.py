@@ -126,6 +126,22 @@ def test_workspaces_are_looked_up_if_there_are_credentials(tmp_path, plan):
     assert json.loads(without.stdout)["invalid"] == 0
 
 
+def test_lines_that_no_workspace_would_take_are_told_as_such(tmp_path, plan):
+    credentials = [
+        {"name": name, "workspace_id": name, "organisation_id": "top", "api_key": KEY} for name in ("A", "B")
+    ]
+    (tmp_path / "keys.json").write_text(json.dumps(credentials))
+
+    ended = plan(
+        env={"PERMUTIVE_APPLICATION_CREDENTIALS": "keys.json"},
+        lines=[identify(), identify(workspace="A")],
+        as_json=None,
+    )
+
+    assert "(none) 1, A 1" in ended.stdout.decode()
+    assert "a run would not start" in ended.stdout.decode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

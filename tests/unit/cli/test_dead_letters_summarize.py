@@ -126,7 +126,7 @@ def test_what_a_terminal_would_obey_is_not_printed(tmp_path):
     path = tmp_path / "letters.ndjson"
     path.write_bytes(build_letter(1).replace(b"jobs.ndjson", b"\\u001b[2Jjobs"))
 
-    assert "?[2Jjobs:1" in summarize(path).output
+    assert "\N{REPLACEMENT CHARACTER}[2Jjobs:1" in summarize(path).output
 
 
 def test_at_a_terminal_it_is_a_table(file):

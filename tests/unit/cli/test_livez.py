@@ -10,7 +10,7 @@ from aiohttp import web
 from permutive_worker.cli.livez import is_alive
 
 
-async def asked(status: int) -> bool:
+async def asked(status: int, host: str = "127.0.0.1", listen: str = "0.0.0.0") -> bool:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(status=status)
 
@@ -18,9 +18,9 @@ async def asked(status: int) -> bool:
     application.router.add_get("/livez", answer)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, host, 0).start()
     try:
-        return await asyncio.to_thread(is_alive, f"0.0.0.0:{runner.addresses[0][1]}")
+        return await asyncio.to_thread(is_alive, f"{listen}:{runner.addresses[0][1]}")
     finally:
         await runner.cleanup()
 
@@ -28,6 +28,13 @@ async def asked(status: int) -> bool:
 @pytest.mark.parametrize(("status", "alive"), [(200, True), (503, False)])
 async def test_the_answer_decides(status, alive):
     assert await asked(status) is alive
+
+
+@pytest.mark.parametrize(
+    ("host", "listen"), [("127.0.0.1", ""), ("127.0.0.2", "127.0.0.2"), ("::1", "[::]"), ("::1", "[::1]")]
+)
+async def test_it_asks_where_the_worker_listens(host, listen):
+    assert await asked(200, host, listen)
 
 
 def test_nobody_who_listens_is_not_alive():

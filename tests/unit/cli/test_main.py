@@ -118,6 +118,39 @@ def test_a_flag_and_a_kind_get_it_too(ended):
     assert (code, "did you mean identify?" in told) == (78, True)
 
 
+@pytest.mark.parametrize("line", ["config show", "config schema", "completion bash", "--help"])
+def test_a_full_disk_is_no_bug(line):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "permutive_worker", *line.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (
+        74,
+        "permutive-worker: cannot write: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("line", ["config show", "config schema", "completion bash"])
+def test_nobody_who_reads_is_no_bug(line):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        ended = subprocess.run(
+            [sys.executable, "-m", "permutive_worker", *line.split()],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def completed(monkeypatch, capsys, line) -> list[str]:
     words = line.split(" ")
     monkeypatch.setenv("_PERMUTIVE_WORKER_COMPLETE", "bash_complete")

@@ -18,14 +18,14 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "outputs",
     [
-        ("d.ndjson", "d.ndjson", None),
-        ("d.ndjson", "./folder/../d.ndjson", None),
-        ("d.ndjson", None, "d.ndjson"),
-        ("d.ndjson", "r.ndjson", "r.ndjson"),
-        ("d.ndjson", "d.returned.ndjson", None),
-        ("there.ndjson", "symbolic.ndjson", None),
-        ("there.ndjson", "hard.ndjson", None),
-        ("d.ndjson", "symbolic-to-nothing.ndjson", "nothing.ndjson"),
+        ("d.ndjson", "d.ndjson", None, None),
+        ("d.ndjson", "./folder/../d.ndjson", None, None),
+        ("d.ndjson", None, "d.ndjson", None),
+        ("d.ndjson", "r.ndjson", "r.ndjson", None),
+        ("d.ndjson", "d.returned.ndjson", None, None),
+        ("there.ndjson", "symbolic.ndjson", None, None),
+        ("there.ndjson", "hard.ndjson", None, None),
+        ("d.ndjson", "symbolic-to-nothing.ndjson", "nothing.ndjson", None),
         ("d.ndjson", None, "s.prom", "s.prom"),
     ],
 )
@@ -41,8 +41,8 @@ def test_two_outputs_in_one_file_are_refused(here, outputs):
 
 def test_devices_and_pipes_may_be_shared(here):
     os.mkfifo(here / "pipe")
-    refuse_shared_files("/dev/null", "/dev/null", "/dev/null")
-    refuse_shared_files("pipe", "pipe", None)
+    refuse_shared_files("/dev/null", "/dev/null", "/dev/null", None)
+    refuse_shared_files("pipe", "pipe", None, None)
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_what_was_returned_may_be_named_and_is_left_out_of_folders_else(here):
     returned = here / "d.returned.ndjson"
     returned.touch()
 
-    assert returned.name in map(str, own_files(["."], "d.ndjson", None, None))
-    assert returned.name not in map(str, own_files([str(returned)], "d.ndjson", None, None))
+    assert returned.name in map(str, own_files(["."], "d.ndjson", None, None, None))
+    assert returned.name not in map(str, own_files([str(returned)], "d.ndjson", None, None, None))
