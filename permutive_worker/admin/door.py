@@ -1,6 +1,7 @@
 """What keeps whoever knocks at the admin server from costing the delivery anything that matters.
 
 connections    64; one more, and the oldest goes: silent ones cannot lock a probe out
+bytes          a small buffer each; what is no HTTP is answered with 400, and leaves no log line and no memory
 requests       a budget for each second; beyond it answers come late
 Host           at loopback only names of this machine: a page of another site cannot read through a name
                of its own that leads here (DNS rebinding)
@@ -8,14 +9,20 @@ Host           at loopback only names of this machine: a page of another site ca
 
 import asyncio
 import ipaddress
-from typing import Final
+import logging
+import socket
+from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 MOST_CONNECTIONS: Final = 64  # four times the most viewers; the worker needs its descriptors for the API
 BUDGET: Final = 1000  # a second: 100 scrapes, far more than anybody needs who watches
 WAIT_SECONDS: Final = 0.5  # with MOST_CONNECTIONS a bound on what comes beyond the budget: 128 a second
+_RECEIVE_BYTES: Final = (
+    16384  # twice the longest header; by itself a system keeps megabytes for who sends fast
+)
 _DEAR: Final = {"/metrics": 10, "/status": 10}  # times a probe
 
 
@@ -30,6 +37,11 @@ class Door:
         self._is_loopback = is_loopback(host)
         self._second = 0
         self._spent = 0  # in that second
+
+    def narrow(self, listening: asyncio.Server) -> None:
+        """Bound what a connection may send ahead; those it accepts inherit it."""
+        for one in listening.sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
 
     def protocol(self, server: web.Server) -> asyncio.BaseProtocol:
         """Make room for a connection, and return its protocol."""
@@ -54,6 +66,21 @@ class Door:
             self._second, self._spent = second, 0
         self._spent += cost
         return self._spent
+
+
+class Unread(logging.LoggerAdapter[logging.Logger]):
+    """Says nothing of what a client sent that is no HTTP: it would fill the log, and memory.
+
+    The frames of such an error hold what came, and it holds them: a ring for the garbage collector, which is
+    set to look seldom.
+    """
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            error.__traceback__ = None
+        else:
+            super().log(level, msg, *args, **kwargs)
 
 
 def is_loopback(host: str) -> bool:

@@ -5,6 +5,7 @@ longest line of jobs behind one user.
 """
 
 import asyncio
+import logging
 import os
 from importlib.resources import files
 from typing import Final
@@ -15,7 +16,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from permutive_worker.admin.door import Door
+from permutive_worker.admin.door import Door, Unread
 from permutive_worker.admin.events import EventStream
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.ports import Clock, SystemClock
@@ -93,6 +94,7 @@ class AdminServer:
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
+            logger=Unread(logging.getLogger("aiohttp.server")),
             handle_signals=False,
             shutdown_timeout=1.0,
             handler_cancellation=True,  # who looked at the page and went leaves nothing behind
@@ -127,6 +129,7 @@ class AdminServer:
                 f"The admin server cannot listen on {self.url}: {_reason(error)}. "
                 "Choose another address with --admin HOST:PORT, or stop the program that has this one."
             ) from error
+        self._door.narrow(self._listening)
         self._port = self._listening.sockets[0].getsockname()[1]
         self._ticking = asyncio.create_task(self._tick(), name="admin")
         self._log.info("admin.listening", url=self.url)

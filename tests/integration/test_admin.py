@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import importlib.util
 import re
 import socket
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 import aiohttp
 import msgspec
 import pytest
+from aiohttp.http import HttpProcessingError
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -310,6 +312,31 @@ async def test_a_body_that_nobody_asked_for_is_not_read(admin):
     async with asyncio.timeout(5):
         assert b"ok\n" in await reader.read()
     writer.close()
+
+
+async def test_what_is_no_http_is_a_400_that_leaves_nothing_in_the_log_or_the_memory(admin, caplog):
+    def rings() -> int:
+        return sum(isinstance(one, HttpProcessingError) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(*parse_listen(admin.url.removeprefix("http://")))
+            writer.write(b"GET /livez HTTP/1.1\r\nX: " + b"x" * 8300 + b"\r\n\r\n")
+            async with asyncio.timeout(5):
+                assert b" 400 " in await reader.read()
+            writer.close()
+        assert rings() <= 2  # what the last connection has not let go yet
+    finally:
+        gc.enable()
+    assert not caplog.records
+
+
+async def test_a_client_cannot_send_far_ahead(admin):
+    for listening in admin._listening.sockets:
+        bound = listening.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert bound <= 2 * 16384  # Linux doubles it, for its own bookkeeping
 
 
 async def test_a_taken_port_is_one_sentence(admin, worker):

@@ -144,6 +144,8 @@ async def test_in_every_state_the_page_fits_a_phone_and_can_be_read_by_all(tmp_p
             await tab.until(f"{SENTENCE}.includes('{sentence}') && {SHOWN}")
             await assert_fits(tab, NARROW)
             await assert_accessible(tab)
+        position = await tab.run("document.querySelector('#letters td:last-child').textContent")
+        assert position == f"…{'a' * 29}.ndjson:17"  # twenty whole ones would be many screens
         await server.close()
         assert tab.complaints == []
 

@@ -111,12 +111,12 @@ function round(number) {
   return [1, 1.5, 2, 3, 4, 6, 8, 10].map((times) => times * size).find((nice) => nice >= number);
 }
 
-function showChart({ throughput, now }) {
+function showChart({ throughput, now, state }) {
   const perSecond = (counts) => counts.map((count) => count / throughput.step_seconds);
   const delivered = perSecond(throughput.delivered);
   if (delivered.length < 2) {
     for (const id of ["line", "area", "failed"]) element(id).setAttribute("d", "");
-    put("chart-told", "The chart begins after ten seconds.");
+    put("chart-told", state === "ended" ? "It ended too soon for a chart." : "The chart begins after ten seconds.");
     return;
   }
   const dead = perSecond(throughput.dead_lettered);
@@ -178,6 +178,9 @@ function showAnswers({ latency, answers, counts }) {
   ]);
 }
 
+// The line number is at the end; the whole is in /status.
+const ending = (position) => (position.length > 40 ? `…${position.slice(-39)}` : position);
+
 function showLetters({ counts, last_dead_letters: letters, now }) {
   const reasons = Object.entries(counts.dead_lettered).filter(([, number]) => number);
   show("no-letters", !reasons.length);
@@ -185,7 +188,7 @@ function showLetters({ counts, last_dead_letters: letters, now }) {
   show("letters", letters.length > 0);
   fill(element("reasons").tBodies[0], reasons.map(([reason, number]) => [reason, whole.format(number)]));
   fill(element("letters").tBodies[0], [...letters].reverse().map(({ at, reason, status, code, position }) => [
-    time(at, now), reason, status === null ? "none" : `${status}${code === null ? "" : ` · ${code}`}`, position,
+    time(at, now), reason, status === null ? "none" : `${status}${code === null ? "" : ` · ${code}`}`, ending(position),
   ]), false);
 }
 
