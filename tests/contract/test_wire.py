@@ -341,6 +341,30 @@ async def test_an_answer_on_an_idle_connection_is_nobodys(request, kind):
         assert (await wire.send(post())).status == 200
 
 
+async def test_half_an_answer_on_an_idle_connection_does_not_begin_the_next(kind):
+    said = asyncio.Event()
+
+    async def answer_and_later_half(writer):
+        writer.write(OK)
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        await writer.drain()
+        said.set()
+
+    async def the_other_half(writer):
+        writer.write(b"Content-Length: 0\r\n\r\n")
+
+    answers = (answer_and_later_half, the_other_half, OK)
+    async with raw_server(*answers) as server, wire_to(kind, server.url) as wire:
+        await wire.send(post())
+        await said.wait()
+        await asyncio.sleep(2 * lean.FRESH_SECONDS)
+        with pytest.raises(TransportError) as caught:
+            await wire.send(post())
+        assert (caught.value.kind, caught.value.sent) == ("protocol", True)
+        assert (await wire.send(post())).body == b"{}"
+
+
 @pytest.mark.parametrize("after", [close, reset])
 async def test_a_connection_lost_with_the_second_request_on_it_is_a_typed_error(kind, after):
     async with raw_server(OK, after, OK) as server, wire_to(kind, server.url) as wire:

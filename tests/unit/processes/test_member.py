@@ -1,6 +1,7 @@
 """A member whose process is a small program of the test's."""
 
 import asyncio
+import os
 import sys
 
 import pytest
@@ -133,12 +134,14 @@ async def test_one_that_did_not_read_for_long_still_hears_everything(tmp_path):
 import pathlib, time
 from permutive_worker.processes.messages import Command, Frames
 sock.sendall(frame(Pause("started", 1.0)))
-while not pathlib.Path({str(go)!r}).exists():
+while not pathlib.Path({str(go)!r}).exists() and os.getppid() == {os.getpid()}:
     time.sleep(0.01)
 sock.settimeout(10)
 frames, heard = Frames(Command, Pause), []
 while not heard or not isinstance(heard[-1], Command):
-    heard += frames.feed(sock.recv(100_000))
+    data = sock.recv(100_000)
+    assert data
+    heard += frames.feed(data)
 sock.sendall(frame(Farewell(len(heard) - 1)))
 """,
         lambda *_: started.set(),
