@@ -167,7 +167,10 @@ def _write_line(line: str) -> None:
 
 
 def _stop_on_signals(worker: Run) -> None:
-    """The first SIGINT, SIGTERM or (of a terminal that is gone) SIGHUP drains; the second does not wait, the third leaves."""
+    """The first SIGINT, SIGTERM or (of a terminal that is gone) SIGHUP drains; the second does not wait, the third leaves.
+
+    A second SIGHUP asks for no more than the first: the system sends one, and the shell may send another.
+    """
 
     def on_signal() -> None:
         if worker.stopping.hurried:
@@ -180,10 +183,15 @@ def _stop_on_signals(worker: Run) -> None:
             logger().info("run.stopping", hint="a second signal does not wait for requests in flight")
             worker.stop()
 
+    def on_hangup() -> None:
+        if not worker.stopping.requested:
+            on_signal()
+
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class Member:
         self._greeting = greeting
         self._on_report = on_report
         self._on_pause = on_pause
-        self._sock: socket.socket | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._lines = Lines(None)
 
     @property
@@ -101,7 +101,11 @@ class Member:
         """Return when the share is done, or stopped. Cancellation: the process is told to drain, not awaited."""
         deaths = 0
         while not self._is_stopping():
-            code = await self._live()
+            try:
+                code = await self._live()
+            except OSError as error:
+                self._stop.request(error=self._not_started(error))
+                return
             if self.farewell is not None:
                 return
             deaths = 1 if self._bury() else deaths + 1
@@ -128,10 +132,9 @@ class Member:
         self.tell(Reload(settings))
 
     def tell(self, message: Command | Pause | Reload) -> None:
-        """Pass it on. The few bytes of all that is ever told fit into any socket."""
-        if self._sock is not None:
-            with suppress(OSError):  # it died, which its stream will say
-                self._sock.send(frame(message))
+        """Pass it on, now or when the process reads again: it may be stopped, or hang in a write."""
+        if self._writer is not None:
+            self._writer.write(frame(message))
 
     def _bury(self) -> bool:
         """Keep what a process told that died; return whether it had done anything."""
@@ -151,39 +154,49 @@ class Member:
         error.exit_code = code if code > 0 else STOPPED_EARLY
         return error
 
+    def _not_started(self, error: OSError) -> WorkerError:
+        told = WorkerError(
+            f"process {self._order.number} could not be started: {error.strerror}; nothing is lost, "
+            "run again when the cause is mended, or with fewer processes"
+        )
+        told.exit_code = STOPPED_EARLY
+        return told
+
     async def _live(self) -> int:
         """Run one process to its end; return its exit code."""
         ours, theirs = socket.socketpair()
-        with ours:
-            ours.setblocking(False)
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,  # Ctrl-C is for the first process, which tells the others
-                )
-            relaying = asyncio.create_task(self._relay(process.stderr))
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
             try:
-                with suppress(OSError):
-                    await asyncio.get_running_loop().sock_sendall(ours, frame(self._order))
-                    self._sock = ours
+                process = await self._start(theirs)
+                theirs.close()  # or its end would not be seen
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._relay(process.stderr))
+                    writer.write(frame(self._order))
+                    self._writer = writer
                     for message in self._greeting():
                         self.tell(message)
-                    await self._listen(ours)
-                code = await process.wait()
-                await relaying
+                    with suppress(OSError):
+                        await self._listen(reader)
+                    return await process.wait()
             finally:
-                self._sock = None
-                relaying.cancel()
-        return code
+                self._writer = None
+                writer.close()
 
-    async def _listen(self, ours: socket.socket) -> None:
-        frames, loop = Frames(Report, Pause, Farewell), asyncio.get_running_loop()
-        while data := await loop.sock_recv(ours, _READ_BYTES):
+    async def _start(self, theirs: socket.socket) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            str(theirs.fileno()),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,  # Ctrl-C is for the first process, which tells the others
+        )
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        frames = Frames(Report, Pause, Farewell)
+        while data := await reader.read(_READ_BYTES):
             for message in frames.feed(data):
                 match message:
                     case Report():

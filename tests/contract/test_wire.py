@@ -124,10 +124,58 @@ FRAMINGS = {
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-async def test_bodies_in_every_framing(kind, framing):
-    async with raw_server(FRAMINGS[framing], OK) as server, wire_to(kind, server.url) as wire:
+@pytest.mark.parametrize("before", [0, 1], ids=["new", "reused"])
+async def test_bodies_in_every_framing(kind, framing, before):
+    """On a new connection, and on one that was used before."""
+    answers = [OK] * before + [FRAMINGS[framing], OK]
+    async with raw_server(*answers) as server, wire_to(kind, server.url) as wire:
+        for _ in range(before):
+            await wire.send(post())
         response = await wire.send(post())
         assert (response.status, response.body, response.truncated) == (200, HELLO, False)
+        assert (await wire.send(post())).body == b"{}"
+
+
+@pytest.mark.parametrize("trailer", [b"Retry-After: 9", b"Content-Encoding: gzip"])
+@pytest.mark.parametrize("last", [b"", b"X-Last: 1\r\n"], ids=["alone", "and-another"])
+async def test_trailers_are_no_fields_of_the_next_answer(kind, trailer, last):
+    with_trailer = CHUNKED + b"\r\n" + chunked(HELLO)[:-2] + trailer + b"\r\n" + last + b"\r\n"
+    async with raw_server(with_trailer, OK) as server, wire_to(kind, server.url) as wire:
+        assert (await wire.send(post())).body == HELLO
+        response = await wire.send(post())
+    assert (response.body, response.truncated) == (b"{}", False)
+    assert set(response.headers) == {"Content-Type", "Content-Length"}
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nContent-Length: 500\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Encoding: gzip\r\n\r\n" + ok(b""),
+        ok(b"", b"Content-Encoding: gzip"),
+    ],
+    ids=["204", "304", "304-gzip", "hints-gzip", "gzip"],
+)
+async def test_an_answer_without_a_body_leaves_nothing_for_the_next(kind, answer):
+    async with raw_server(OK, answer, OK) as server, wire_to(kind, server.url) as wire:
+        await wire.send(post())
+        response = await wire.send(post())
+        assert (response.body, response.truncated) == (b"", False)
+        assert (await wire.send(post())).body == b"{}"
+    assert server.connections == 1
+
+
+async def test_half_an_answer_behind_an_answer_is_no_answer_to_the_next(kind):
+    half = b"HTTP/1.1 408 Request Timeout\r\nRetry-After: 9\r\n"
+    async with raw_server(OK + half, OK) as server, wire_to(kind, server.url) as wire:
+        assert (await wire.send(post())).body == b"{}"
+        try:
+            assert (await wire.send(post())).body == b"{}"
+        except TransportError as error:  # the two together are no answer
+            assert (error.kind, error.sent) == ("protocol", True)
         assert (await wire.send(post())).body == b"{}"
 
 
@@ -291,6 +339,30 @@ async def test_an_answer_on_an_idle_connection_is_nobodys(request, kind):
         await said.wait()
         await asyncio.sleep(0.05)
         assert (await wire.send(post())).status == 200
+
+
+async def test_half_an_answer_on_an_idle_connection_does_not_begin_the_next(kind):
+    said = asyncio.Event()
+
+    async def answer_and_later_half(writer):
+        writer.write(OK)
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        await writer.drain()
+        said.set()
+
+    async def the_other_half(writer):
+        writer.write(b"Content-Length: 0\r\n\r\n")
+
+    answers = (answer_and_later_half, the_other_half, OK)
+    async with raw_server(*answers) as server, wire_to(kind, server.url) as wire:
+        await wire.send(post())
+        await said.wait()
+        await asyncio.sleep(2 * lean.FRESH_SECONDS)
+        with pytest.raises(TransportError) as caught:
+            await wire.send(post())
+        assert (caught.value.kind, caught.value.sent) == ("protocol", True)
+        assert (await wire.send(post())).body == b"{}"
 
 
 @pytest.mark.parametrize("after", [close, reset])

@@ -416,6 +416,40 @@ async def test_a_terminal_that_is_lost_ends_a_run_like_sigterm(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_bytes())["returned"] == 10
 
 
+async def test_a_lost_terminal_that_is_told_of_twice_cuts_nothing(tmp_path):
+    """The system tells the foreground, and a shell tells its jobs once more."""
+    (tmp_path / "jobs.ndjson").write_bytes(lines(*map(identify, range(10))))
+    answer, log = asyncio.Event(), tmp_path / "log"
+
+    async def late(writer):
+        await answer.wait()
+        writer.write(OK)
+
+    async with raw_server(late) as server:
+        program = f"{sys.executable} -m permutive_worker run --base-url {server.url}"
+        pid, master_fd = in_a_terminal(f"exec {program} --summary summary.json jobs.ndjson 2>log", tmp_path)
+        while len(server.requests) < 10:
+            await asyncio.sleep(0.01)
+        os.close(master_fd)
+        while "run.stopping" not in log.read_text():
+            await asyncio.sleep(0.01)
+        os.kill(pid, signal.SIGHUP)
+        while waits_for_a_signal(pid):
+            await asyncio.sleep(0.01)
+        answer.set()
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+
+    summary = json.loads((tmp_path / "summary.json").read_bytes())
+    assert os.waitstatus_to_exitcode(status) == summary["exit_code"], log.read_text()
+    assert (summary["delivered"], summary["ambiguous"]) == (10, 0)
+
+
+def waits_for_a_signal(pid):
+    """Whether one was sent that has not been taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(line.startswith(("SigPnd:", "ShdPnd:")) and int(line.split()[1], 16) for line in status)
+
+
 async def test_input_stops_within_a_second_though_the_writer_goes_on(tmp_path):
     async with raw_server(OK) as server:
         process = await start(

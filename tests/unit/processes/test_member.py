@@ -1,5 +1,7 @@
 """A member whose process is a small program of the test's."""
 
+import asyncio
+import os
 import sys
 
 import pytest
@@ -8,7 +10,7 @@ from permutive_worker.config import Settings
 from permutive_worker.delivery.stop import Stop
 from permutive_worker.processes import member as member_module
 from permutive_worker.processes.member import MOST_DEATHS, Member
-from permutive_worker.processes.messages import Order
+from permutive_worker.processes.messages import Command, Order, Pause
 from permutive_worker.telemetry.counts import Counts
 
 IMPORTS = """
@@ -65,6 +67,16 @@ async def test_one_that_is_killed_again_and_again_can_be_resumed():
     assert "SIGKILL" in str(error)
 
 
+async def test_one_that_cannot_be_started_stops_the_run_and_says_why(tmp_path):
+    missing = member("")
+    missing._command = [str(tmp_path / "missing")]
+    await missing.run()
+
+    (error,) = missing._stop.errors
+    assert error.exit_code == missing.exit_code == 75
+    assert "process 1 could not be started: No such file or directory" in str(error)
+
+
 async def test_one_that_does_something_before_it_dies_is_started_again_and_again(tmp_path):
     lives = tmp_path / "lives"
     living = member(f"""
@@ -111,3 +123,35 @@ sock.sendall(frame(Pause("news", 12.5)) + frame(Farewell(0)))
     await paused.run()
 
     assert heard == [(paused, "news", 12.5)]
+
+
+async def test_one_that_did_not_read_for_long_still_hears_everything(tmp_path):
+    """Stopped by a debugger, or hung in a write: what it was told meanwhile must not be lost."""
+    go, told = tmp_path / "go", 3000
+    started = asyncio.Event()
+    deaf = member(
+        f"""
+import pathlib, time
+from permutive_worker.processes.messages import Command, Frames
+sock.sendall(frame(Pause("started", 1.0)))
+while not pathlib.Path({str(go)!r}).exists() and os.getppid() == {os.getpid()}:
+    time.sleep(0.01)
+sock.settimeout(10)
+frames, heard = Frames(Command, Pause), []
+while not heard or not isinstance(heard[-1], Command):
+    data = sock.recv(100_000)
+    assert data
+    heard += frames.feed(data)
+sock.sendall(frame(Farewell(len(heard) - 1)))
+""",
+        lambda *_: started.set(),
+    )
+    running = asyncio.create_task(deaf.run())
+    await started.wait()
+    for number in range(told):
+        deaf.tell(Pause("news", float(number)))
+    deaf.tell(Command("stop"))
+    go.touch()
+    await running
+
+    assert deaf.farewell.exit_code == told
