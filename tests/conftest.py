@@ -1,6 +1,8 @@
 """Every test of a coroutine runs on asyncio and on uvloop."""
 
 import asyncio
+import functools
+import inspect
 
 import pytest
 import uvloop
@@ -14,6 +16,23 @@ def pytest_asyncio_loop_factories(config, item):
     if item.get_closest_marker("process"):  # the program chooses its own loop
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(config, items):
+    """End a coroutine that hangs, and so its fixtures and processes: the signal of pytest-timeout does not, on uvloop."""
+    for item in items:
+        if inspect.iscoroutinefunction(item.obj):
+            marker = item.get_closest_marker("timeout")
+            item.obj = limited(item.obj, marker.args[0] if marker else float(config.getini("timeout")))
+
+
+def limited(test, seconds):
+    @functools.wraps(test)
+    async def limited_test(*arguments, **fixtures):
+        async with asyncio.timeout(seconds):
+            await test(*arguments, **fixtures)
+
+    return limited_test
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,10 @@ _EPILOG: Final = """\b
 Examples:
   permutive-worker enqueue jobs.ndjson.gz 'redis://localhost:6379/0?stream=jobs'
   permutive-worker enqueue --create 'exports/*.ndjson' 'redis://localhost:6379/0?stream=jobs'
-  zcat jobs.gz | permutive-worker enqueue - 'redis://localhost:6379/0?stream=jobs'
+  zcat jobs.gz | permutive-worker enqueue - nats://localhost:4222/JOBS
+  permutive-worker enqueue jobs.ndjson kafka://localhost:9092/jobs
+  permutive-worker enqueue jobs.ndjson amqp://localhost:5672/%2F/jobs
+  permutive-worker enqueue jobs.ndjson 'sqs://jobs?region=eu-west-1'
 
 A line is one message; blank lines are left out. The password comes from
 PERMUTIVE_WORKER_SOURCE__PASSWORD or PERMUTIVE_WORKER_SOURCE__PASSWORD_FILE.

@@ -15,6 +15,7 @@ from permutive_worker.sources.address import Address
 from permutive_worker.sources.tls import is_distrust, trusting
 
 ANSWER_SECONDS: Final = 5.0  # no call waits longer for the server
+CLOSE_SECONDS: Final = 2.0  # on uvloop nats-py waits for ever for the end of a connection whose TLS failed
 PING_SECONDS: Final = 5  # two without an answer: a dead network is noticed within 15 s
 
 
@@ -103,7 +104,8 @@ class NatsLink:
             if self.client.is_connected:
                 await self.client.flush(timeout=1)
         with suppress(errors.Error, OSError, TimeoutError):
-            await self.client.close()
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.client.close()
 
     async def _on_trouble(self, error: Exception) -> None:
         self.trouble = error

@@ -26,6 +26,9 @@ from permutive_worker.sources.rabbit_link import ANSWER_SECONDS, RabbitLink
 FIRST_COUNT: Final = 1  # until we know how large messages are
 MAX_COUNT: Final = 1024
 MAX_BYTES: Final = 2 * 1024 * 1024
+# A consumer that came while a quorum queue was being deleted hears nothing of that (3.10), and gets nothing from one
+# that is made again by that name.
+RENEW_SECONDS: Final = 60.0  # nothing came for so long: a new consumer
 
 Place = tuple[int, int]  # number of the window, delivery tag
 Answer = Callable[[AbstractChannel, int], Awaitable[None]]  # says what became of the message with that tag
@@ -75,6 +78,7 @@ class Windows:
         self._queue = queue
         self._windows: dict[int, Window] = {}
         self._mean_bytes = 0.0  # decaying; 0 before the first message
+        self._renew_at = 0.0
         self._turning = asyncio.Lock()  # held while a consumer comes or goes: fetch and keep overlap
 
     async def take(self, max_count: int, seconds: float) -> list[tuple[Place, DeliveredMessage]]:
@@ -95,13 +99,15 @@ class Windows:
         taken = list(islice(self.came, max_count))
         for _ in taken:
             self.came.popleft()
+        if taken:
+            self._renew_at = _now() + RENEW_SECONDS
         return taken
 
     async def _turn(self) -> None:
         """See that there is a window that messages can come to."""
         async with self._turning:
             newest = self._windows.get(self.last)
-            if newest is None or newest.is_used_up:
+            if newest is None or newest.is_used_up or _now() >= self._renew_at:
                 await self._end(newest)
                 await self._open_next()
 
@@ -138,6 +144,7 @@ class Windows:
     async def _open_next(self) -> None:
         size = max(1, min(MAX_COUNT, int(MAX_BYTES / self._mean_bytes))) if self._mean_bytes else FIRST_COUNT
         channel = await self._link.open_channel()
+        self._renew_at = _now() + RENEW_SECONDS
         self.last += 1
         window = self._windows[self.last] = Window(channel, self.last, size)
         await window.open()
@@ -154,3 +161,7 @@ class Windows:
         window.in_hand.add(tag)
         self.came.append(((window.number, tag), message))
         self._link.news.set()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

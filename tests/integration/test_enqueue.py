@@ -13,6 +13,7 @@ from support.brokers import Redis
 from support.program import program, start
 
 from permutive_worker.model import Settlement
+from permutive_worker.worker.queues import open_publisher
 
 pytestmark = pytest.mark.process
 
@@ -114,3 +115,12 @@ async def test_a_stream_that_is_not_there_is_made_only_when_asked(tmp_path, redi
     ended = await program("enqueue", "a.ndjson", redis.url, cwd=tmp_path, env={})
 
     assert (ended.code, "--create" in ended.text) == (78, True)
+
+
+async def test_the_help_shows_a_url_that_is_sound_for_each_broker(tmp_path):
+    ended = await program("enqueue", "--help", cwd=tmp_path, env={})
+
+    urls = set(re.findall(r"\w+://[^\s']+", ended.stdout.decode()))
+    assert {url.partition(":")[0] for url in urls} == {"redis", "nats", "kafka", "amqp", "sqs"}
+    for url in urls:
+        open_publisher(url, create=False)

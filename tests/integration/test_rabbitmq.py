@@ -5,6 +5,7 @@ import asyncio
 import aiormq
 import pytest
 from support.brokers import Rabbit
+from support.program import KEY, program
 
 from permutive_worker.errors import ConfigurationError, UnreachableError
 from permutive_worker.model import Settlement
@@ -67,6 +68,19 @@ async def test_what_is_wrong_with_the_url_is_told_at_the_start(server):
     assert "refuses user or password" in told
     assert "not this" not in told
     assert "guest@" not in told
+
+
+@pytest.mark.parametrize("create", [False, True])
+async def test_a_user_without_permission_is_told_so_at_the_start(server, channel, tmp_path, create):
+    if not create:
+        await channel.queue_declare(server.queue, durable=True)
+    url = server.url.replace("127.0.0.1", "poor@127.0.0.1")
+    environ = {"PERMUTIVE_API_KEY": KEY, "PERMUTIVE_WORKER_SOURCE__PASSWORD": "poor"}
+
+    ended = await program("run", *["--create"] * create, url, cwd=tmp_path, env=environ)
+
+    assert (ended.code, "the user has no permission for this queue" in ended.text) == (78, True), ended.text
+    assert "Traceback" not in ended.text
 
 
 @pytest.mark.parametrize("path", ["", "a/b/c"])
@@ -142,6 +156,29 @@ async def test_a_consumer_that_the_broker_cancels_is_replaced(server, channel):
     await channel.basic_publish(b"2", routing_key=server.queue)
 
     assert [delivery.raw for delivery in await receive(source, 1)] == [b"2"]
+    await source.close()
+
+
+async def test_a_consumer_that_the_broker_forgot_is_replaced(server, monkeypatch):
+    monkeypatch.setattr(rabbit_window, "RENEW_SECONDS", 3.0)  # longer than a fetch waits
+    source = source_of(server.url, create=True)
+    await source.open()
+    await server.publish([b"1"])
+    settle(source, await receive(source, 1))  # now it knows how large messages are
+    await server.publish([b"2"])
+    (held,) = await receive(source, 1)
+    windows = source._broker._windows
+    deaf = windows._windows[windows.last]
+    on_message = deaf.channel.consumers[deaf.name]
+    await deaf.channel.basic_cancel(deaf.name)
+    deaf.channel.consumers[deaf.name] = on_message  # as if nobody had told us
+    await server.publish([b"3"])
+
+    settle(source, [held, *await receive(source, 1)])
+    await source.flush()
+
+    assert (source.unconfirmed, source.redeliveries) == (0, 0)
+    assert list(windows._windows) == [windows.last]
     await source.close()
 
 

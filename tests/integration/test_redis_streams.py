@@ -148,6 +148,34 @@ async def test_a_clean_stop_leaves_no_consumer_and_a_return_leaves_one_that_hold
     assert [one["name"] for one in await client.xinfo_consumers("jobs", "permutive")] == [held["name"]]
 
 
+async def test_what_is_given_back_looks_idle_for_a_day_and_is_not_counted_as_delivered_again(opened, client):
+    await client.xadd("jobs", {"job": "a"})
+    source = await opened()
+    (delivery,) = await receive(source, 1)
+    source.hold()  # else it takes it again itself
+
+    settle(source, [delivery], Settlement.RETRY)
+    await source.flush()
+
+    (entry,) = await client.xpending_range("jobs", "permutive", "-", "+", 10)
+    assert entry["time_since_delivered"] >= 86_400_000
+    assert entry["times_delivered"] == 1
+    other = await opened("000")  # idle=2000
+    settle(other, await receive(other, 1))  # at once, while who gave it back lives
+
+
+async def test_acknowledges_in_groups(opened, client):
+    for number in range(300):
+        await client.xadd("jobs", {"job": str(number)})
+    source = await opened()
+
+    settle(source, await receive(source, 300))
+    await source.flush()
+
+    assert await pending(client) == 0
+    assert (await client.info("commandstats"))["cmdstat_xack"]["calls"] == 1
+
+
 async def test_an_entry_that_another_took_is_not_taken_back(opened, client):
     await client.xadd("jobs", {"job": "a"})
     source = await opened()

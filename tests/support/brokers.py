@@ -7,6 +7,7 @@ reason; where CI is set that is a failure.
 import asyncio
 import atexit
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -225,7 +226,21 @@ class Rabbit(Broker):
 
 
 class RabbitServer:
-    """A node with its own port mapper, home and data; gone when the tests are over."""
+    """A node with its own port mapper, home and data; gone when the tests are over.
+
+    Its users are guest, who may do everything, and poor, who may enter the vhost and do nothing.
+    """
+
+    definitions: Mapping[str, Any] = MappingProxyType(
+        {
+            "vhosts": [{"name": "/"}],
+            "users": [{"name": name, "password": name, "tags": ""} for name in ("guest", "poor")],
+            "permissions": [
+                {"vhost": "/", "user": name, "configure": what, "write": what, "read": what}
+                for name, what in (("guest", ".*"), ("poor", "^$"))
+            ],
+        }
+    )
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
@@ -243,7 +258,9 @@ class RabbitServer:
             await answers(self.mapper_port)
         if self.node is None:
             (self.folder / "plugins").write_text("[].")
+            (self.folder / "definitions.json").write_text(json.dumps(dict(self.definitions)))
             (self.folder / "rabbitmq.conf").write_text(
+                f"load_definitions = {self.folder / 'definitions.json'}\n"
                 f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
                 f"ssl_options.certfile = {self.certificate.chain}\n"
                 f"ssl_options.keyfile = {self.certificate.key}\n"

@@ -40,6 +40,11 @@ class KafkaMock:
             self._cluster, ctypes.c_int16(request), ctypes.c_size_t(len(errors)), listed
         )
 
+    def delay(self, seconds: float) -> None:
+        """From now on every answer takes so long."""
+        rtt_ms = int(seconds * 1000)
+        assert self._library.rd_kafka_mock_broker_set_rtt(self._cluster, 1, rtt_ms) == 0
+
     def end(self) -> None:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy_flags(self._handle, 0x8)  # do not wait for anything
@@ -69,6 +74,7 @@ def library() -> ctypes.CDLL:
         ("mock_topic_create", ctypes.c_int, [pointer, text, ctypes.c_int, ctypes.c_int]),
         ("mock_broker_set_down", ctypes.c_int, [pointer, ctypes.c_int32]),
         ("mock_broker_set_up", ctypes.c_int, [pointer, ctypes.c_int32]),
+        ("mock_broker_set_rtt", ctypes.c_int, [pointer, ctypes.c_int32, ctypes.c_int]),
         ("mock_push_request_errors_array", None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
     ):
         function = getattr(loaded, f"rd_kafka_{name}")

@@ -58,12 +58,17 @@ async def start(
 
 
 async def program(*arguments: str, cwd: Path, env: dict | None = None, stdin: bytes | None = None) -> Ended:
-    """Run to the end."""
+    """Run to the end, of the test at the latest."""
     process = await start(
         *arguments,
         cwd=cwd,
         env=env,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
     )
-    stdout, stderr = await process.communicate(stdin)
+    try:
+        stdout, stderr = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return Ended(process.returncode, stdout, stderr)

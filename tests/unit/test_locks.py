@@ -44,3 +44,9 @@ def test_every_pin_of_an_extra_has_hashes_and_no_address():
         lines = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
         assert len(hashed) == len(lines), lock.name
         assert "://" not in text
+
+
+def test_a_lock_has_what_only_some_pythons_need():
+    text = (LOCKS / "redis.lock").read_text()
+
+    assert re.search(r"^async-timeout==\S+ ; python_full_version < '3.11.3' ", text, re.MULTILINE)
