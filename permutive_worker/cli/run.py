@@ -59,7 +59,7 @@ def _fleet(settings: Settings, inputs: Sequence[str], keyring: Keyring, *, resta
     is_console = settings.log.format == "console" or (
         settings.log.format == "auto" and is_terminal(sys.stderr)
     )
-    command = worker_command("permutive_worker.cli.child")
+    command = worker_command("permutive_worker.cli.member")
     return Fleet(
         settings,
         inputs,

@@ -16,7 +16,7 @@ from permutive_worker.errors import OutputError
 from permutive_worker.model import End, Entry, Reason, Settlement
 from permutive_worker.ports import Clock, OutcomeWriter, Source
 from permutive_worker.telemetry.counts import Counts
-from permutive_worker.telemetry.letters import LastLetters
+from permutive_worker.telemetry.last_letters import LastLetters
 from permutive_worker.telemetry.logs import logger
 
 GATHER_SECONDS: Final = 0.02

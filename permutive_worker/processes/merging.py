@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from permutive_worker.telemetry.counts import Counts, Histogram, KindCounts
-from permutive_worker.telemetry.letters import KEPT
+from permutive_worker.telemetry.last_letters import KEPT
 from permutive_worker.telemetry.status import LaneStatus, LetterStatus, Status
 
 _STATES: Final = ("running", "starting", "draining", "ended")  # the first that one of them is in

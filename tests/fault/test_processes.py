@@ -9,6 +9,7 @@ import socket
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.arrivals import most_in_a_second
 from support.members import FleetRun, alive, job_ids, until, write_files
 
 from permutive_worker.sandbox.app import Sandbox
@@ -170,16 +171,7 @@ async def test_together_they_keep_the_rate_and_use_it(tmp_path, sandbox, begin):
     arrivals = [at for at, _ in sandbox.imitation.ledger.arrivals()]
 
     assert ended.code == 0, ended.text
-    assert max_in_a_second(arrivals) <= rate + burst
-
-
-def max_in_a_second(arrivals):
-    oldest, most = 0, 0
-    for newest, at in enumerate(arrivals):
-        while arrivals[oldest] <= at - 1:
-            oldest += 1
-        most = max(most, newest - oldest + 1)
-    return most
+    assert most_in_a_second(arrivals) <= rate + burst
 
 
 async def test_a_pause_the_api_asked_one_for_is_kept_by_all(tmp_path, begin):

@@ -7,10 +7,10 @@ import re
 import signal
 import sys
 import urllib.request
-from bisect import bisect_left
 from contextlib import suppress
 
 import pytest
+from support.arrivals import most_in_a_second
 from support.brokers import Redis
 from support.program import start
 
@@ -106,10 +106,6 @@ async def until_fallback(urls, wanted, seconds):
     async with asyncio.timeout(seconds):
         while [await metric(url, "rate_limit_fallback") for url in urls] != [wanted] * len(urls):
             await asyncio.sleep(0.1)
-
-
-def most_in_a_second(times):
-    return max(bisect_left(times, at + 1.0) - number for number, at in enumerate(times))
 
 
 async def all_send(sandbox):

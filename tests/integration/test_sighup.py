@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.arrivals import most_in_a_second
 from support.faults import assert_conserved, ended, identify, lines
 from support.program import KEY, start
 from support.raw_server import OK, raw_server
@@ -18,15 +19,6 @@ from support.sandbox_process import sandbox_process
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 NEW_KEY = "marker-key-00000000-1111-2222-3333"
-
-
-def most_in_a_second(arrivals):
-    oldest, most = 0, 0
-    for newest, at in enumerate(arrivals):
-        while arrivals[oldest] <= at - 1:
-            oldest += 1
-        most = max(most, newest - oldest + 1)
-    return most
 
 
 @pytest.fixture

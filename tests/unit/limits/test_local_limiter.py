@@ -1,9 +1,9 @@
 """The rate is true: counted on a clock that jumps, so seconds cost nothing and nothing is noisy."""
 
 import asyncio
-from bisect import bisect_left
 
 import pytest
+from support.arrivals import most_in_a_second
 from support.jump_loop import run_jumping
 
 from permutive_worker.limits.local import LocalLimiter
@@ -22,10 +22,6 @@ async def spend(limiter, seconds, idle=()):
         else:
             await limiter.lease()
     return [time for time in times if time < seconds]
-
-
-def most_in_a_second(times):
-    return max(bisect_left(times, time + 1.0) - number for number, time in enumerate(times))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m permutive_worker.cli.child FD`: one of the worker processes of `run --processes N`.
+"""`python -m permutive_worker.cli.member FD`: one of the worker processes of `run --processes N`.
 
 Started by the first process only, which tells it by the socket at descriptor FD what to do. Signals that people
 send to stop a run are for the first process: systemd and terminals send them to all, and a second one means more.

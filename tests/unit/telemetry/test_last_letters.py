@@ -8,7 +8,7 @@ from support.jump_loop import run_jumping
 from support.worker import identify, memory_worker
 
 from permutive_worker.model import Response
-from permutive_worker.telemetry.letters import KEPT, LastLetters
+from permutive_worker.telemetry.last_letters import KEPT, LastLetters
 
 
 def dead_letters(jobs, body):
