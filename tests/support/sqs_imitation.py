@@ -52,7 +52,9 @@ class SqsImitation:
 
     def __init__(self, port: int) -> None:
         make_quick()
-        create_backend_app("sqs")  # moto imports what it needs at the first request: not in a thread beside others
+        create_backend_app(
+            "sqs"
+        )  # moto imports what it needs at the first request: not in a thread beside others
         app = OneAtATime(DomainDispatcherApplication(create_backend_app))
         self.server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Quiet)
         self.server.daemon_threads = True
