@@ -1,54 +1,49 @@
-"""The lean wire: one attempt through the connector and the parser of aiohttp, without its request objects.
+"""The lean wire: one attempt through the connector and the parser of aiohttp, without what is between them.
 
 `session.request` builds a request, a response, timers and contexts for each call; that is four fifths of
 what an attempt costs. Here the bytes of a request are one format string, and connections are held between
 attempts, the last one used first, so that few are kept warm and the others age out. DNS, happy eyeballs,
-TLS, proxies and the parsing of answers stay aiohttp's.
+TLS, proxies and the parsing of answers stay aiohttp's; but what its connector has made speaks to `_Held`
+from then on, which hands each byte to the parser, and a whole answer to the attempt that waits for it.
 
 All names of aiohttp that its documentation does not promise are in this file: `Connector.connect` with
-three arguments, `ClientRequest`, `Connection.protocol`, and of the protocol `set_response_params`, `read`
-and `should_close`. None has an underscore; they are the same in aiohttp 3.12 to 3.14, and `misfit` says
-where they were not tried. An answer that a server sends on an idle connection (a 408, say) is dropped with
-the connection; `session.request` hands it to the next request.
+three arguments, `ClientRequest`, `Connection.protocol`, of that `transport`, `connection_lost` and
+`should_close`, the arguments of `HttpResponseParser`, and what its bodies ask of a protocol: `connected`,
+`pause_reading`, `resume_reading` and, before 3.14, `_reading_paused`. They are the same in aiohttp 3.12 to
+3.14, and `misfit` says where they were not tried. An answer that a server sends on an idle connection (a
+408, say) is dropped with the connection; `session.request` hands it to the next request.
 """
 
 import asyncio
 import re
 from collections import deque
 from typing import Final, cast
-from urllib.parse import quote
 
 import aiohttp
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
+from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy, RawResponseMessage
 from multidict import CIMultiDict
 from yarl import URL
 
-from permutive_worker import __version__
 from permutive_worker.credentials import Credentials
 from permutive_worker.errors import TransportError
 from permutive_worker.http.plain import (
     KEEPALIVE_SECONDS,
     MAX_BODY_BYTES,
+    SWEEP_SECONDS,
     Connector,
-    Deadlines,
     proxy_authorization,
-    read_body,
     transport_error,
 )
+from permutive_worker.http.request_bytes import RequestBytes
 from permutive_worker.model import Request, Response
 
 TESTED: Final = ((3, 12), (3, 14))  # the oldest and the newest aiohttp that passed tests/contract
 MAX_AGE_SECONDS: Final = 60.0  # of a connection: a change of the host's address is noticed so soon
-FRESH_SECONDS: Final = 0.1  # idle for longer, and half of what nobody asked for (a 408) may be in the parser
-REAP_SECONDS: Final = 1.0  # between two looks for connections that are idle for too long
-MAX_CACHED_HEADS: Final = 64  # the paths without an id; building one costs 2 µs
+FRESH_SECONDS: Final = 0.1  # idle for longer, and half of what nobody asked for may be in the parser
 
 _CONNECT_KINDS: Final = {"connect", "connect_timeout", "dns", "tls", "proxy"}
-_METHOD: Final = re.compile(r"[A-Z]+")
-_TARGET: Final = re.compile(r"[!\"$-~]+")  # visible ASCII without #: nothing here can end the request line
-_VALUE: Final = re.compile(r"[!-~]+")
 
 
 def misfit() -> str | None:
@@ -62,22 +57,170 @@ def misfit() -> str | None:
     return None
 
 
-class _Held:
-    """An open connection and what it was made of, looked up once.
+def _can_skim() -> bool:
+    """Whether a parser that is told of no bodies is ready for the next head after each; in some 3.14 and later."""
+    parser = HttpResponseParser(None, asyncio.get_running_loop(), 1, response_with_body=False)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    try:
+        return all(len(parser.feed_data(head)[0]) == 1 for _ in range(2))
+    except Exception:  # noqa: BLE001  (it did something else with what came behind the first head)
+        return False
+
+
+class _Held(asyncio.Protocol):
+    """An open connection, taken over from aiohttp's protocol: one answer for each request.
+
+    Most answers come in one piece, with a length and not packed. Those are skimmed: the parser reads the head,
+    and what follows it is the body. The first answer that is not so shows what the server is like; from
+    then on bodies pass the parser, which costs 3 µs more.
 
     Attributes:
-        made_at, idle_since: seconds of the loop's clock.
+        made_at, idle_since, deadline: seconds of the loop's clock.
+        spoilt: it must not be used again.
     """
 
-    __slots__ = ("connection", "idle_since", "made_at", "protocol", "transport")
+    connected = True  # what a body asks before it waits; nobody waits for these
+    _reading_paused = False
 
     def __init__(
-        self, connection: aiohttp.connector.Connection, protocol: ResponseHandler, now: float
+        self, connection: aiohttp.connector.Connection, handler: ResponseHandler, now: float, *, skims: bool
     ) -> None:
         self.connection = connection
-        self.protocol = protocol
-        self.transport = cast("asyncio.Transport", protocol.transport)
-        self.made_at = self.idle_since = now
+        self.transport = cast("asyncio.Transport", handler.transport)
+        self.made_at = self.idle_since = self.deadline = now
+        self.spoilt = False
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[Response] | None = None  # what the attempt waits for
+        self._message: RawResponseMessage | None = None  # the head of its answer
+        self._content: aiohttp.StreamReader | None = None  # and the body, as it comes
+        self._skims = skims
+        self.renew_parser()
+        self.transport.set_protocol(self)
+
+    def renew_parser(self) -> None:
+        """Forget what is half read. Not for each answer: it costs 2 µs."""
+        self._parser = self._make_parser(with_body=not self._skims)
+
+    def _make_parser(self, *, with_body: bool) -> HttpResponseParser:
+        return HttpResponseParser(
+            cast("BaseProtocol", self),
+            self._loop,
+            MAX_BODY_BYTES,
+            payload_exception=aiohttp.ClientPayloadError,
+            response_with_body=with_body,
+            read_until_eof=True,
+            auto_decompress=with_body,
+        )
+
+    def exchange(self, data: bytes, *, with_body: bool = True) -> asyncio.Future[Response]:
+        """Send a request and return its answer to be; that raises TransportError."""
+        self._answer = answer = self._loop.create_future()
+        if not with_body:  # the parser would wait for what the answer to a HEAD promises
+            self._skims, self.spoilt = False, True
+            self._parser = self._make_parser(with_body=False)
+        self.transport.write(data)
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None or answer.done():
+            self.spoilt = True  # nobody asked for it: it must not become the next one's
+            return
+        try:
+            if not (self._skims and self._skim(data, answer)):
+                self._read(data)
+        except Exception:  # noqa: BLE001  (whatever it is, these bytes are no answer)
+            self.transport.close()
+            self._fail("protocol")
+
+    def _skim(self, data: bytes, answer: asyncio.Future[Response]) -> bool:
+        """Whether this was a whole answer of the usual form: then that is all there is to do."""
+        body_at = data.find(b"\r\n\r\n") + 4
+        answers, upgraded, _ = self._parser.feed_data(data[:body_at])
+        if answers and not upgraded:
+            message = answers[0][0]
+            length = message.headers.get("Content-Length")
+            if (
+                length is not None
+                and message.code >= 200
+                and int(length) == len(data) - body_at
+                and not (message.compression or message.chunked)
+            ):
+                self.spoilt = message.should_close
+                self._answer = None
+                answer.set_result(Response(message.code, message.headers, data[body_at:]))
+                return True
+        self._skims = False
+        self.renew_parser()
+        return False
+
+    def _read(self, data: bytes) -> None:
+        answers, upgraded, _ = self._parser.feed_data(data)
+        for message, content in answers:
+            if 100 <= message.code < 200 and not upgraded:  # the answer is yet to come
+                continue
+            if self._message is not None:  # a second one
+                self.spoilt = True
+                break
+            self._message, self._content = message, content
+            self.spoilt |= message.should_close or upgraded
+        if self._content is not None:
+            self._look_at(self._content)
+
+    def _look_at(self, content: aiohttp.StreamReader) -> None:
+        """It may be all there, or more than is wanted."""
+        if content.exception() is not None:  # it could not be unpacked
+            self._finish(b"", truncated=True)
+        elif content.is_eof() or content.total_bytes > MAX_BODY_BYTES:
+            body = content.read_nowait()
+            self._finish(body[:MAX_BODY_BYTES], truncated=len(body) > MAX_BODY_BYTES or not content.is_eof())
+
+    def _finish(self, body: bytes, *, truncated: bool) -> None:
+        answer, message = self._answer, self._message
+        self._answer = self._message = self._content = None
+        if answer is None or answer.done() or message is None:
+            return
+        self.spoilt |= truncated
+        if message.chunked:  # trailers stay in the parser, which takes them for fields of its next answer
+            self.renew_parser()
+        answer.set_result(Response(message.code, message.headers, body, truncated))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._handler.connection_lost(error)  # for the connector, which does not know of us
+        if self._content is not None:
+            try:
+                self._parser.feed_eof()  # the proper end of an answer that says no length
+                self._look_at(self._content)
+            except Exception:  # noqa: BLE001, S110  (half an answer, which is what `_fail` makes of it)
+                pass
+        self._fail("disconnected" if error is None else "reset")
+        del self._parser  # each holds the other
+
+    def expire(self) -> None:
+        """The time of the attempt is over."""
+        self._fail("timeout")
+
+    def _fail(self, kind: str) -> None:
+        self.spoilt = True
+        if self._message is not None:  # its status was read, and decides
+            self._finish(b"", truncated=True)
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_exception(TransportError(kind, sent=True))
+
+    def pause_reading(self) -> None:
+        """A body is far longer than what is kept of it."""
+        self._reading_paused = True
+        if hasattr(self._parser, "pause_reading"):  # since 3.14: it unpacks no more of what it has
+            self._parser.pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Never: nothing of such an answer is read any more."""
+
+    def hand_back(self) -> None:
+        """Give it to the session's pool."""
+        self.transport.set_protocol(self._handler)
+        self.connection.release()
 
     def abort(self) -> None:
         """Close it at once, whatever is still to be written."""
@@ -100,21 +243,26 @@ class LeanWire:
         """The key is looked up for each attempt, so a replaced one is used at once."""
         self._session = session
         self._base = URL(base_url)
-        self._credentials = credentials
-        self._deadlines = Deadlines(timeout_seconds)
+        self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._idle: deque[_Held] = deque()  # the last one was used last
+        self._busy: set[_Held] = set()
         self._connecting = 0
-        self._reaper: asyncio.TimerHandle | None = None
+        self._skims = _can_skim()
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._proxy: URL | None = None
         self._proxy_headers: dict[str, str] = {}
         if proxy is not None:
             self._proxy = URL(proxy).with_user(None)
             self._proxy_headers = proxy_authorization(URL(proxy))
-        self._key = ""  # the one in the heads
-        self._heads: dict[str, bytes] = {}  # of POST requests, by path, up to the value of Content-Length
-        self._prefix, self._fields = self._build_prefix(), self._build_fields()
+        self._bytes = RequestBytes(
+            self._base,
+            self._target().headers["Host"],
+            credentials,
+            # Over TLS the proxy's password is in the CONNECT only.
+            self._proxy_headers if self._proxy is not None and self._base.scheme == "http" else None,
+        )
 
     def __repr__(self) -> str:
         return f"<LeanWire {self._base.origin()} idle={len(self._idle)}>"
@@ -127,109 +275,98 @@ class LeanWire:
         Raises:
             ValueError: method, path or key hold what would break the request; it holds none of them.
         """
-        data = self._bytes_of(request)
-        task = self._deadlines.begin()
-        held: _Held | None = None
-        message = None
+        data = self._bytes.of(request)
+        now = self._loop.time()
+        deadline = now + self._timeout_seconds
+        held = self._take(now) or await self._connect(deadline)
+        held.deadline = deadline
+        self._busy.add(held)
+        if self._timer is None:
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         try:
-            held = self._take() or await self._connect()
-            protocol = held.protocol
-            without_body = request.method == "HEAD"
-            if without_body:
-                protocol.set_response_params(skip_payload=True, read_until_eof=True)
-            held.transport.write(data)
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
-                message, content = await protocol.read()
-            if content.is_eof() and content.total_bytes <= MAX_BODY_BYTES:  # it came with the head
-                body, truncated = content.read_nowait(), False
-            else:
-                body, truncated = await read_body(content, MAX_BODY_BYTES)
-            if message.chunked:  # trailers stay in the parser, which takes them for fields of its next answer
-                protocol.set_response_params(read_until_eof=True)
-            if not without_body and self._keep(held):
-                held = None
-            return Response(message.code, message.headers, body, truncated)
-        except asyncio.CancelledError:
-            if held is None and isinstance(self._session.connector, Connector):
-                self._session.connector.forget(task)  # what the plain wire asks; here it is known anyway
-            if not self._deadlines.is_timeout(task):
-                raise
-            if message is not None and message.code >= 200:  # its status was read, and decides
-                return Response(message.code, message.headers, b"", truncated=True)
-            raise TransportError(
-                "connect_timeout" if held is None else "timeout", sent=held is not None
-            ) from None
-        except (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError) as error:
-            raise self._failure(error, sent=held is not None) from None  # aiohttp's texts hold the URL
+            response = await held.exchange(data, with_body=request.method != "HEAD")
+        except BaseException:
+            held.abort()
+            raise
         finally:
-            self._deadlines.end(task)
-            if held is not None:
-                held.abort()
+            self._busy.discard(held)
+        if not self._keep(held):
+            held.abort()
+        return response
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their attempt ends."""
         self._closed = True
-        if self._reaper is not None:
-            self._reaper.cancel()
+        if self._timer is not None and not self._busy:
+            self._timer.cancel()
         while self._idle:
             self._idle.pop().connection.close()
 
-    def _take(self) -> _Held | None:
+    def _sweep(self) -> None:
+        """One look at all connections instead of a timer for each attempt."""
+        now, idle = self._loop.time(), self._idle
+        for held in self._busy:
+            if held.deadline <= now:
+                held.expire()
+        while idle and idle[0].idle_since <= now - KEEPALIVE_SECONDS:
+            idle.popleft().connection.close()
+        in_use = self._busy or idle
+        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if in_use else None
+
+    def _take(self, now: float) -> _Held | None:
         """Return the connection that was used last, if it is still good."""
         idle = self._idle
         while idle:
             held = idle.pop()
-            # Closed by the server, or spoken on: an answer nobody asked for must not become the next one's.
-            spoilt = held.transport.is_closing() or len(held.protocol)
-            idle_seconds = self._loop.time() - held.idle_since
-            if not spoilt and idle_seconds < KEEPALIVE_SECONDS:
+            idle_seconds = now - held.idle_since
+            # Closed by the server, or spoken on.
+            if idle_seconds < KEEPALIVE_SECONDS and not held.spoilt and not held.transport.is_closing():
                 if idle_seconds > FRESH_SECONDS:
-                    held.protocol.set_response_params(read_until_eof=True)
+                    held.renew_parser()
                 return held
             held.connection.close()
         return None
 
     def _keep(self, held: _Held) -> bool:
+        """Hold it for the next attempt, unless it must not be used again."""
         now = self._loop.time()
         if (
-            held.protocol.should_close
+            held.spoilt
             or held.transport.get_write_buffer_size()  # answered before it had read all
             or held.made_at < now - MAX_AGE_SECONDS
             or self._closed
         ):
             return False
         if self._connecting:  # perhaps for want of a free connection: the session's pool hands it on
-            held.connection.release()
+            held.hand_back()
             return True
         held.idle_since = now
         self._idle.append(held)
-        if self._reaper is None:
-            self._reaper = self._loop.call_later(REAP_SECONDS, self._reap)
         return True
 
-    def _reap(self) -> None:
-        idle, oldest = self._idle, self._loop.time() - KEEPALIVE_SECONDS
-        while idle and idle[0].idle_since <= oldest:
-            idle.popleft().connection.close()
-        self._reaper = self._loop.call_later(REAP_SECONDS, self._reap) if idle else None
+    async def _connect(self, deadline: float) -> _Held:
+        self._connecting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._open()
+        except (aiohttp.ClientError, OSError) as error:  # aiohttp's texts hold the URL
+            raise self._failure(error) from None
+        finally:
+            self._connecting -= 1
+            connector, task = self._session.connector, asyncio.current_task()
+            if isinstance(connector, Connector) and task is not None:
+                connector.forget(task)  # what the plain wire asks; here it is known anyway
 
-    async def _connect(self) -> _Held:
+    async def _open(self) -> _Held:
         connector = self._session.connector
         if connector is None:
             raise aiohttp.ClientConnectionError
-        self._connecting += 1
-        try:
-            connection = await connector.connect(self._target(), traces=[], timeout=self._session.timeout)
-        finally:
-            self._connecting -= 1
+        connection = await connector.connect(self._target(), traces=[], timeout=self._session.timeout)
         protocol = connection.protocol
         if protocol is None or connection.closed or protocol.should_close:  # closed or spoken on already
             connection.close()
             raise aiohttp.ClientConnectionError
-        # Not for each request: the parser that it makes costs 2 µs. It lasts until a chunked answer, or some idle time.
-        protocol.set_response_params(read_until_eof=True)
-        return _Held(connection, protocol, self._loop.time())
+        return _Held(connection, protocol, self._loop.time(), skims=self._skims)
 
     def _target(self) -> aiohttp.ClientRequest:
         """Return what the connector wants; a new one each time, as it writes to the headers of a proxy."""
@@ -241,62 +378,10 @@ class LeanWire:
             proxy_headers=CIMultiDict(self._proxy_headers) if self._proxy is not None else None,
         )
 
-    def _failure(self, error: BaseException, *, sent: bool) -> TransportError:
+    def _failure(self, error: BaseException) -> TransportError:
         kind = transport_error(error).kind
-        if sent:
-            return TransportError("protocol" if kind in _CONNECT_KINDS else kind, sent=True)
         if kind == "timeout":
             kind = "connect_timeout"
         elif kind not in _CONNECT_KINDS:  # whatever else breaks before there is a connection
             kind = "proxy" if self._proxy is not None else "connect"
         return TransportError(kind, sent=False)
-
-    def _bytes_of(self, request: Request) -> bytes:
-        if self._credentials.key is not self._key:
-            self._key = self._credentials.key
-            self._heads.clear()
-        if request.key_in_query or request.method != "POST":
-            return self._rare_bytes_of(request)
-        head = self._heads.get(request.path) or self._post_head(request.path)
-        return b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body)
-
-    def _post_head(self, path: str) -> bytes:
-        head = self._head("POST", path, key_in_query=False) + b"Content-Length: "
-        if len(self._heads) < MAX_CACHED_HEADS:
-            self._heads[path] = head
-        return head
-
-    def _rare_bytes_of(self, request: Request) -> bytes:
-        head = self._head(request.method, request.path, key_in_query=request.key_in_query)
-        if not request.body and request.method in {"GET", "HEAD"}:
-            return head + b"\r\n"
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(request.body), request.body)
-
-    def _head(self, method: str, path: str, *, key_in_query: bool) -> bytes:
-        if key_in_query:
-            target = f"{self._prefix}{path}{'&' if '?' in path else '?'}k={quote(self._key, safe='')}"
-            fields = self._fields
-        else:
-            target = self._prefix + path
-            fields = f"X-API-Key: {self._key}\r\n{self._fields}"
-        if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _VALUE.fullmatch(self._key)):
-            raise ValueError("a request's method, path or key holds a character that must be encoded")
-        return f"{method} {target} HTTP/1.1\r\n{fields}".encode("ascii")
-
-    def _build_prefix(self) -> str:
-        prefix = self._base.raw_path.rstrip("/")
-        by_proxy = self._proxy is not None and self._base.scheme == "http"
-        return f"{self._base.origin()}{prefix}" if by_proxy else prefix
-
-    def _build_fields(self) -> str:
-        """Return what is the same in all requests; over TLS the proxy's password is in the CONNECT only."""
-        fields = {
-            "Host": self._target().headers["Host"],
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "Content-Type": "application/json",
-            "User-Agent": f"permutive-worker/{__version__}",
-        }
-        if self._base.scheme == "http":
-            fields |= self._proxy_headers
-        return "".join(f"{name}: {value}\r\n" for name, value in fields.items())

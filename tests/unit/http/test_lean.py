@@ -1,6 +1,7 @@
 """What only the lean wire does: it holds its connections itself."""
 
 import asyncio
+import gzip
 import tomllib
 from pathlib import Path
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 async def test_idle_connections_are_closed_unasked(monkeypatch):
     monkeypatch.setattr(lean, "KEEPALIVE_SECONDS", 0.0)
-    monkeypatch.setattr(lean, "REAP_SECONDS", 0.01)
+    monkeypatch.setattr(lean, "SWEEP_SECONDS", 0.01)
     closed = asyncio.Event()
 
     async def answer(writer):
@@ -140,3 +141,30 @@ def test_what_was_tried_begins_with_the_oldest_aiohttp_that_may_be_installed():
     oldest = ".".join(map(str, lean.TESTED[0]))
     assert any(need.startswith(f"aiohttp>={oldest},") for need in project["dependencies"])
     assert f"local oldest={oldest}.0 " in (ROOT / ".ci/run").read_text()
+
+
+async def test_a_server_may_change_how_it_answers():
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    early = b"HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n"
+    packed = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+    packed %= len(gzip.compress(b"{}", mtime=0)), gzip.compress(b"{}", mtime=0)
+    answers = (OK, early + OK, OK, chunked, OK, packed, OK)
+
+    async with raw_server(*answers) as server, wire_to("lean", server.url) as wire:
+        for _ in answers:
+            assert (await wire.send(post())).body == b"{}"
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("cut", range(1, len(OK)))
+async def test_an_answer_may_come_in_two_pieces(cut):
+    async def in_two(writer):
+        writer.write(OK[:cut])
+        await writer.drain()
+        await asyncio.sleep(0.001)
+        writer.write(OK[cut:])
+
+    async with raw_server(in_two, OK) as server, wire_to("lean", server.url) as wire:
+        for _ in range(2):
+            assert (await wire.send(post())).body == b"{}"
+    assert server.connections == 1

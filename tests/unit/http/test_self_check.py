@@ -30,7 +30,8 @@ def another_body(wire):
 
 
 def no_field(wire):
-    wire._fields = wire._fields.replace("Host", "Hots")
+    writer = wire._bytes
+    writer._fields = writer._fields.replace("Host", "Hots")
     return wire.send
 
 
@@ -41,7 +42,7 @@ def never_keeps(wire):
 
 def looks_at_no_connection(wire):
     wire._keep = lambda held: wire._idle.append(held) or True
-    wire._take = lambda: wire._idle.pop() if wire._idle else None
+    wire._take = lambda now: wire._idle.pop() if wire._idle else None
     return wire.send
 
 
