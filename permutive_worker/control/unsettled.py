@@ -4,7 +4,7 @@ A line is known by its number. Lines at or beyond `next` were never read. Of tho
 unsettled; all others are done, and are dropped when reading passes them a second time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 
@@ -114,11 +114,14 @@ class Unsettled:
         self.changes += 1
         return lines
 
-    def settle(self, number: int) -> None:
-        """Forget a line: it is done."""
-        self._lines.pop(number, None)
+    def settle(self, numbers: Collection[int]) -> None:
+        """Forget these lines: they are done."""
+        forget = self._lines.pop
+        for number in numbers:
+            forget(number, None)
         if self._parts:
-            self._parts.pop(number, None)
+            for number in numbers:
+                self._parts.pop(number, None)
         self.changes += 1
 
     def note_parts(self, number: int, parts: int) -> None:

@@ -65,9 +65,8 @@ class Lane:
             return self._next_while_holding(now)
         if seconds := self.backlog.seconds_until_ready(now):
             return seconds
-        if seconds := self.gate.permit_seconds(now):
+        if seconds := self.gate.enter(now):
             return seconds
-        self.gate.enter()
         if len(self.backlog.ready) == LOW_WATER:
             self.on_room()
         return self.backlog.take()
@@ -75,9 +74,8 @@ class Lane:
     def _next_while_holding(self, now: float) -> Entry | float:
         """As `next`, where only probes and the jobs of kinds that are not held may leave."""
         halt, kind, seconds = self._choose(now)
-        if seconds := seconds or self.gate.permit_seconds(now):
+        if seconds := seconds or self.gate.enter(now):
             return seconds
-        self.gate.enter()
         if kind is None:
             if len(self.backlog.ready) == LOW_WATER:
                 self.on_room()
@@ -167,10 +165,10 @@ class Lane:
 
     async def _sleep(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self._alarm = loop.create_future()
+        self._alarm = alarm = loop.create_future()
         timer = loop.call_later(seconds, self.wake) if seconds < math.inf else None
         try:
-            await self._alarm
+            await alarm
         finally:
             self._alarm = None
             if timer is not None:
@@ -183,8 +181,11 @@ class Lane:
 
     def wake(self) -> None:
         """Something that changes the answer of `next` has happened."""
-        if self._alarm is not None and not self._alarm.done():
-            self._alarm.set_result(None)
+        alarm = self._alarm
+        if alarm is not None:
+            self._alarm = None  # once is enough: every job that lands asks
+            if not alarm.done():
+                alarm.set_result(None)
 
     def has_room(self, entry: Entry) -> bool:
         """Whether intake may add this job, or must wait."""

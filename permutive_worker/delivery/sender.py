@@ -62,11 +62,13 @@ class Sender:
         """Send until cancelled. Cancellation: a job in hand is returned, a waiting sender has none."""
         lane, wire, destination, utc_now = self._lane, self._wire, self._destination, self._clock.utc_now
         while True:
-            entry = lane.next(self._now())
+            now = self._now()
+            entry = lane.next(now)
             if isinstance(entry, float):
                 entry = await lane.turn()
+                now = self._now()
             assert entry.job is not None  # noqa: S101  (only jobs reach a lane)
-            entry.sent_at = self._now()
+            entry.sent_at = now
             entry.attempts += 1
             response: Response | None = None
             try:
@@ -96,8 +98,8 @@ class Sender:
     def _delivered(self, entry: Entry, response: Response | None, now: float) -> None:
         assert entry.job is not None  # noqa: S101  (only jobs are sent)
         lane = self._lane
-        probe, entry.probe = entry.probe, None
-        lane.gate.delivered(entry.sent_at, now, entry.kind, probe)
+        lane.gate.delivered(entry.sent_at, now, entry.kind, entry.probe)
+        entry.probe = None
         if lane.is_holding:
             lane.look_at_holds()
         lane.has_delivered = True

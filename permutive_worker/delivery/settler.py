@@ -7,6 +7,7 @@ moment, every place would idle for the time of a flush.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -121,11 +122,17 @@ class Settler:
         elif end is End.DEAD_LETTERED:
             self.letters.add(entries, self._clock.utc_now())
         self._source.settle([(entry.delivery, settlement) for entry in entries])
-        for entry in entries:
-            assert entry.budget is not None  # noqa: S101  (intake charged it)
-            entry.budget.release(entry.charge_bytes)
+        self._release(entries)
         self._writing -= len(entries)
         self._count(end, entries)
+
+    def _release(self, entries: list[Entry]) -> None:
+        freed_bytes = dict.fromkeys([entry.budget for entry in entries], 0)
+        for entry in entries:
+            freed_bytes[entry.budget] += entry.charge_bytes
+        for budget, size_bytes in freed_bytes.items():
+            assert budget is not None  # noqa: S101  (intake charged it)
+            budget.release(size_bytes)
 
     def _count(self, end: End, entries: list[Entry]) -> None:
         counts = self._counts
@@ -146,8 +153,8 @@ class Settler:
         counts.job_latency.observe_all(
             [now - entry.read_at - entry.delivery.age_seconds for entry in entries]
         )
-        for entry in entries:
-            counts.kinds[entry.kind].delivered += 1
+        for kind, number in Counter([entry.kind for entry in entries]).items():
+            counts.kinds[kind].delivered += number
         counts.last_delivery_at = self._clock.utc_now()
         self._guard.delivered(len(entries))
 

@@ -1,6 +1,6 @@
 """What stands before every attempt of one set of credentials at one host.
 
-The order of the gates is written once, in `closed_seconds` and `permit_seconds`; the lane asks them
+The order of the gates is written once, in `closed_seconds` and `enter`; the lane asks them
 in one synchronous call, so nothing changes between a check and a send. Halts are asked between the two,
 and only while one stands: what may leave depends on the job. Jobs and calls of the client pass the same gate.
 """
@@ -19,7 +19,7 @@ from permutive_worker.control.trickle import Trickle
 from permutive_worker.model import Action, Verdict
 from permutive_worker.ports import Limiter
 
-NEEDS_LEASE: Final = -1.0  # an answer of `permit_seconds`: no time to wait, a lease to fetch
+NEEDS_LEASE: Final = -1.0  # an answer of `enter`: no time to wait, a lease to fetch
 
 
 class Gate:
@@ -72,8 +72,11 @@ class Gate:
             return math.inf  # somebody lands, or takes the turn, and wakes us
         return 0.0
 
-    def permit_seconds(self, now: float) -> float:
-        """Spend a permit and return 0.0, or say what to wait for. Last, because it cannot be given back."""
+    def enter(self, now: float) -> float:
+        """Spend a permit, let an attempt start and return 0.0, or say what to wait for.
+
+        Asked last, because the permit cannot be given back.
+        """
         pace = self.pace
         if pace.engaged and (seconds := pace.closed_seconds(now)):
             return seconds
@@ -81,13 +84,10 @@ class Gate:
             return NEEDS_LEASE
         if pace.engaged:
             pace.take(now)
-        return 0.0
-
-    def enter(self) -> None:
-        """An attempt starts."""
-        self.in_flight += 1
         if self.breaker.is_open:
             self.breaker.started()
+        self.in_flight += 1
+        return 0.0
 
     def leave(self, sent_at: float, now: float, kind: str = "", probe: Halt | None = None) -> None:
         """The attempt was cut short and says nothing of the API; `probe` is the halt it was to open."""

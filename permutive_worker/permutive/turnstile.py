@@ -59,13 +59,12 @@ class Turnstile:
                     await self._wait(seconds)
                     if seconds := self._closed_seconds(longest_wait_seconds):
                         self._claim(True)
-                return self._enter()
+                return self._entered()
             finally:
                 self._claim(False)
 
-    def _enter(self) -> Halt | None:
+    def _entered(self) -> Halt | None:
         gate = self._gate
-        gate.enter()
         gate.guests += 1
         halt = gate.halts.lane
         if not halt.halted:
@@ -123,7 +122,7 @@ class Turnstile:
                 raise Closed("down", until_probe)
         if self._claims:
             gate.claimed = False  # only for the question
-        seconds = refused or gate.closed_seconds(now) or gate.permit_seconds(now)
+        seconds = refused or gate.closed_seconds(now) or gate.enter(now)
         gate.claimed = gate.claimed or self._claims
         return seconds
 

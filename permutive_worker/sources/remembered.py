@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from permutive_worker.control.unsettled import Unsettled
 from permutive_worker.errors import InputError, UsageError
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.tracked import CheckpointStore, Snapshot, Tracked
@@ -74,12 +75,15 @@ class Remembered:
 
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Remember what is done; what is returned stays unsettled."""
+        done: dict[Unsettled, list[int]] = {}
         for delivery, settlement in settled:
             origin: Any = delivery.origin  # ours, so a TrackedOrigin
             if settlement is Settlement.ACK:
-                origin.unsettled.settle(delivery.number)
+                done.setdefault(origin.unsettled, []).append(delivery.number)
             elif delivery.delivered_parts:
                 origin.unsettled.note_parts(delivery.number, delivery.delivered_parts)
+        for unsettled, numbers in done.items():
+            unsettled.settle(numbers)
 
     async def save(self) -> bool:
         """Append what changed since the last time; return whether anything was.

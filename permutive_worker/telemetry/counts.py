@@ -4,7 +4,8 @@ Summary, progress, status page and Prometheus all read this one object, so they 
 disagree. A bound Prometheus counter costs ten times what `+= 1` does.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
@@ -39,13 +40,15 @@ class Histogram:
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def observe_all(self, values: Iterable[float]) -> None:
-        """Observe many for the price of a few."""
-        buckets, bounds, total = self.buckets, self.bounds, self.total
-        for value in values:
-            buckets[bisect_left(bounds, value)] += 1
-            total += value
-        self.total = total
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Observe many for the price of a few: once they are sorted, each bucket is one search."""
+        ordered, counted = sorted(values), 0
+        for bucket, bound in enumerate(self.bounds):
+            below = bisect_right(ordered, bound)
+            self.buckets[bucket] += below - counted
+            counted = below
+        self.buckets[-1] += len(ordered) - counted
+        self.total += sum(ordered)
 
     @property
     def count(self) -> int:
@@ -59,12 +62,10 @@ class KindCounts:
 
     def __init__(self) -> None:
         self.delivered = 0
-        self.codes: dict[int, int] = dict.fromkeys(USUAL_CODES, 0)
+        self.codes = defaultdict[int, int](int, dict.fromkeys(USUAL_CODES, 0))
         self.duration = Histogram(REQUEST_BUCKETS)
 
     def answered(self, status: int, seconds: float) -> None:
-        if status not in self.codes:
-            self.codes[status] = 0
         self.codes[status] += 1
         duration = self.duration  # as `observe` does; every request passes here, and a call is saved
         duration.buckets[bisect_left(duration.bounds, seconds)] += 1

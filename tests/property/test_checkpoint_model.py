@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
             return
         line = self.pending.pop(number)
         self.done.add((number, len(line.raw)))
-        self.unsettled.settle(number)
+        self.unsettled.settle([number])
 
     @rule(synced=st.booleans())
     def save(self, synced):
@@ -115,7 +115,7 @@ TestCheckpoint.settings = settings(max_examples=150, stateful_step_count=40, dea
 def test_a_fragment_that_has_grown_is_read_again_as_a_whole():
     unsettled = Unsettled()
     unsettled.receive([Delivery(b"ab", None, 0, 1)], Place(2, 2), unended=True)
-    unsettled.settle(1)
+    unsettled.settle([1])
 
     resumed = Unsettled(unsettled.snapshot())
 

@@ -133,9 +133,8 @@ def simulate(
             look_at = now + LOOK_SECONDS
         while flying and flying[0][0] <= now:
             _land(gate, heapq.heappop(flying)[2], hint)
-        wait = gate.closed_seconds(now) or gate.permit_seconds(now)
+        wait = gate.closed_seconds(now) or gate.enter(now)
         if wait == 0.0:
-            gate.enter()
             after, status = api.answer(now, dice)
             sent = Sent(now, status, now + after)
             log.append(sent)
