@@ -11,7 +11,7 @@ from typing import Final
 from permutive_worker.delivery.lane import Lane
 from permutive_worker.delivery.ruling import Policy, rule
 from permutive_worker.errors import TransportError
-from permutive_worker.model import Action, End, Entry, ErrorDetail, Reason, Response, Verdict
+from permutive_worker.model import Action, End, Entry, ErrorDetail, Job, Reason, Response, Verdict
 from permutive_worker.ports import Clock, Destination, Wire
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
@@ -20,6 +20,10 @@ KEPT_ATTEMPTS: Final = 5  # of the first, and of the last, that failed
 NO_HEADERS: Final[Mapping[str, str]] = {}
 FORBIDDEN: Final = 403
 KEPT_BYTES: Final = 512  # of the last answer while the job waits for its next attempt
+
+# Looked up once: before 3.12 an Enum's attribute costs 50 ns.
+_DELIVERED_ACTION: Final = Action.DELIVERED
+_DELIVERED_END: Final = End.DELIVERED
 
 
 class Sender:
@@ -84,19 +88,15 @@ class Sender:
             except Exception as bug:  # noqa: BLE001  (a bug on one job is that job's dead letter)
                 self._fail_inside(entry, bug)
                 continue
-            self._conclude(entry, verdict, response)
+            now = self._now()
+            if response is not None:
+                self._counts.kinds[entry.kind].answered(response.status, now - entry.sent_at)
+            if verdict.action is _DELIVERED_ACTION:
+                self._delivered(entry, entry.job, response, now)
+            else:
+                self._failed(entry, verdict, response, now)
 
-    def _conclude(self, entry: Entry, verdict: Verdict, response: Response | None) -> None:
-        now = self._now()
-        if response is not None:
-            self._counts.kinds[entry.kind].answered(response.status, now - entry.sent_at)
-        if verdict.action is Action.DELIVERED:
-            self._delivered(entry, response, now)
-        else:
-            self._failed(entry, verdict, response, now)
-
-    def _delivered(self, entry: Entry, response: Response | None, now: float) -> None:
-        assert entry.job is not None  # noqa: S101  (only jobs are sent)
+    def _delivered(self, entry: Entry, job: Job, response: Response | None, now: float) -> None:
         lane = self._lane
         lane.gate.delivered(entry.sent_at, now, entry.kind, entry.probe)
         entry.probe = None
@@ -106,8 +106,8 @@ class Sender:
         if self._keeps_answers:
             entry.response = response
         entry.part += 1
-        if entry.part >= entry.job.request_count():
-            self._end(entry, End.DELIVERED)
+        if entry.part >= job.request_count():
+            self._end(entry, _DELIVERED_END)
         elif lane.closed:
             self._end(entry, End.RETURNED)
         else:

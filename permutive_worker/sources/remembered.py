@@ -76,9 +76,10 @@ class Remembered:
     def settle(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Remember what is done; what is returned stays unsettled."""
         done: dict[Unsettled, list[int]] = {}
+        acknowledged = Settlement.ACK  # looked up once: before 3.12 an Enum's attribute costs 50 ns
         for delivery, settlement in settled:
             origin: Any = delivery.origin  # ours, so a TrackedOrigin
-            if settlement is Settlement.ACK:
+            if settlement is acknowledged:
                 done.setdefault(origin.unsettled, []).append(delivery.number)
             elif delivery.delivered_parts:
                 origin.unsettled.note_parts(delivery.number, delivery.delivered_parts)
