@@ -65,8 +65,8 @@ class Sender:
     async def run(self) -> None:
         """Send until cancelled. Cancellation: a job in hand is returned, a waiting sender has none."""
         lane, wire, destination, utc_now = self._lane, self._wire, self._destination, self._clock.utc_now
+        now = self._now()
         while True:
-            now = self._now()
             entry = lane.next(now)
             if isinstance(entry, float):
                 entry = await lane.turn()
@@ -87,6 +87,7 @@ class Sender:
                 raise
             except Exception as bug:  # noqa: BLE001  (a bug on one job is that job's dead letter)
                 self._fail_inside(entry, bug)
+                now = self._now()
                 continue
             now = self._now()
             if response is not None:
