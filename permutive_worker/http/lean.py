@@ -262,7 +262,7 @@ class LeanWire:
         self._loop = asyncio.get_running_loop()
         self._idle: deque[_Held] = deque()  # the last one was used last
         self._busy: set[_Held] = set()
-        self._connecting = 0
+        self._waiting = 0
         self._skims = _can_skim()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -326,8 +326,7 @@ class LeanWire:
                 held.expire()
         while idle and idle[0].idle_since <= now - KEEPALIVE_SECONDS:
             idle.popleft().connection.close()
-        in_use = self._busy or idle
-        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if in_use else None
+        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._busy or idle else None
 
     def _take(self, now: float) -> _Held | None:
         """Return the connection that was used last, if it is still good."""
@@ -350,7 +349,7 @@ class LeanWire:
             or self._closed
         ):
             return False
-        if self._connecting:  # perhaps for want of a free connection: the session's pool hands it on
+        if self._waiting:  # the session's pool hands it on
             held.hand_back()
             return True
         held.idle_since = now
@@ -358,15 +357,16 @@ class LeanWire:
         return True
 
     async def _connect(self, deadline: float) -> _Held:
-        self._connecting += 1
+        connector, task = self._session.connector, asyncio.current_task()
+        waits = connector is not None and connector.limit > 0  # for a free connection, perhaps
+        self._waiting += waits
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._open()
         except (aiohttp.ClientError, OSError) as error:  # aiohttp's texts hold the URL
             raise self._failure(error) from None
         finally:
-            self._connecting -= 1
-            connector, task = self._session.connector, asyncio.current_task()
+            self._waiting -= waits
             if isinstance(connector, Connector) and task is not None:
                 connector.forget(task)  # what the plain wire asks; here it is known anyway
 

@@ -114,7 +114,7 @@ def test_a_job_on_the_lean_wire():
     cost = Cost(partial(over_loopback, "lean"))
     assert cost.calls_of(OURS) < 56, cost
     assert cost.calls_of("aiohttp") < 36, cost  # 28 with 3.14
-    assert cost.calls_named("create_task", "call_at") < 0.1, cost  # for a connection, not for a job
+    assert cost.calls_named("create_task", "call_at") < 0.15, cost  # three for a connection, none for a job
 
 
 def test_the_lean_wire_costs_much_less_than_the_plain_one():

@@ -105,7 +105,7 @@ async def test_closing_leaves_no_connection_behind():
         assert "idle=0" in repr(wire)
 
 
-async def test_an_attempt_that_is_connecting_at_the_close_has_a_deadline_yet():
+async def test_an_attempt_that_is_waiting_at_the_close_has_a_deadline_yet():
     """So has one that begins later."""
     async with raw_server(OK, hang) as server, wire_to("lean", server.url, timeout_seconds=0.3) as wire:
         await asyncio.gather(wire.send(post()))
@@ -140,7 +140,7 @@ async def test_cancelled_at_any_moment_it_leaves_nothing_behind():
             (end,) = await asyncio.gather(sending, return_exceptions=True)
             ends.add(type(end))
             assert not wire._busy
-            assert not wire._connecting
+            assert not wire._waiting
             if isinstance(end, asyncio.CancelledError):
                 continue
             while turns % 2 and wire._idle:
@@ -159,15 +159,36 @@ async def test_no_cycles_are_left(answer, waits):
             for _ in range(3):
                 gc.collect()
                 gc.set_debug(gc.DEBUG_SAVEALL)
-                wire._connecting = waits
+                wire._waiting = waits
                 await asyncio.gather(wire.send(post()), return_exceptions=True)
-                wire._connecting = 0
+                wire._waiting = 0
                 await asyncio.sleep(0.01)
                 gc.collect()
             assert not [one for one in gc.garbage if isinstance(one, lean._Held | TransportError)]
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
+
+
+async def test_a_connection_that_hangs_takes_no_other_away():
+    """Where there is no bound nobody waits for a free one."""
+    async with raw_server(OK) as server, wire_to("lean", server.url, connections=0) as wire:
+        await wire.send(post())
+        idle, connect, reached = wire._idle.pop(), wire._session.connector.connect, asyncio.Event()
+
+        async def connect_never(*_, **__):
+            reached.set()
+            await asyncio.Event().wait()
+
+        wire._session.connector.connect = connect_never
+        connecting = asyncio.create_task(wire.send(post()))
+        await reached.wait()
+        wire._session.connector.connect = connect
+        wire._idle.append(idle)
+        await wire.send(post())
+        assert list(wire._idle) == [idle]
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
 
 
 async def test_the_plain_wire_may_use_what_was_given_up():
@@ -177,9 +198,9 @@ async def test_the_plain_wire_may_use_what_was_given_up():
             wire(session, server.url, credentials, timeout_seconds=5.0) for wire in (LeanWire, PlainWire)
         )
         for _ in range(3):
-            lean_one._connecting = 1  # as if another waited for it
+            lean_one._waiting = 1  # as if another waited for it
             assert (await lean_one.send(post())).body == b"{}"
-            lean_one._connecting = 0
+            lean_one._waiting = 0
             assert (await plain_one.send(post())).body == b"{}"
         lean_one.close()
     assert server.connections == 1
