@@ -273,7 +273,7 @@ class LeanWire:
             self._proxy_headers = proxy_authorization(URL(proxy))
         self._bytes = RequestBytes(
             self._base,
-            self._target().headers["Host"],
+            self._target().headers,
             credentials,
             # Over TLS the proxy's password is in the CONNECT only.
             self._proxy_headers if self._proxy is not None and self._base.scheme == "http" else None,

@@ -73,6 +73,13 @@ async def test_a_path_prefix_of_the_base_url_is_kept(kind):
     assert server.requests[0].startswith(b"POST /proxy/permutive/v2.0/identify HTTP/1.1")
 
 
+async def test_the_user_in_the_base_url_is_told_to_the_host(kind):
+    async with raw_server(OK) as server, wire_to(kind, server.url.replace("//", "//user:pass@")) as wire:
+        await wire.send(post())
+    assert b"\r\nAuthorization: Basic dXNlcjpwYXNz\r\n" in server.requests[0]
+    assert b"\r\nHost: 127.0.0.1:" in server.requests[0]
+
+
 async def test_connections_are_used_again(kind):
     async with raw_server(OK) as server, wire_to(kind, server.url) as wire:
         for _ in range(5):
