@@ -41,7 +41,7 @@ from permutive_worker.model import Request, Response
 
 TESTED: Final = ((3, 12), (3, 14))  # the oldest and the newest aiohttp that passed tests/contract
 MAX_AGE_SECONDS: Final = 60.0  # of a connection: a change of the host's address is noticed so soon
-PIECE_BYTES: Final = 4096  # unpacked at once: 4 MB at most, which aiohttp bounds in 3.14 only
+PIECE_BYTES: Final = 4096  # unpacked at once: 4 MB at most; aiohttp 3.13.0 sets no bound of its own
 
 _CONNECT_KINDS: Final = {"connect", "connect_timeout", "dns", "tls", "proxy"}
 
