@@ -41,7 +41,7 @@ from permutive_worker.model import Request, Response
 
 TESTED: Final = ((3, 12), (3, 14))  # the oldest and the newest aiohttp that passed tests/contract
 MAX_AGE_SECONDS: Final = 60.0  # of a connection: a change of the host's address is noticed so soon
-FRESH_SECONDS: Final = 0.1  # idle for longer, and half of what nobody asked for may be in the parser
+PIECE_BYTES: Final = 4096  # unpacked at once: 4 MB at most; aiohttp 3.13.0 sets no bound of its own
 
 _CONNECT_KINDS: Final = {"connect", "connect_timeout", "dns", "tls", "proxy"}
 
@@ -71,8 +71,7 @@ class _Held(asyncio.Protocol):
     """An open connection, taken over from aiohttp's protocol: one answer for each request.
 
     Most answers come in one piece, with a length and not packed. Those are skimmed: the parser reads the head,
-    and what follows it is the body. The first answer that is not so shows what the server is like; from
-    then on bodies pass the parser, which costs 2 µs more.
+    and what follows it is the body. From the first answer that is not so all pass the parser, for 2 µs more.
 
     Attributes:
         made_at, idle_since, deadline: seconds of the loop's clock.
@@ -95,15 +94,12 @@ class _Held(asyncio.Protocol):
         self._message: RawResponseMessage | None = None  # the head of its answer
         self._content: aiohttp.StreamReader | None = None  # and the body, as it comes
         self._skims = skims
-        self.renew_parser()
+        self._renew_parser(with_body=not skims)
         self.transport.set_protocol(self)
 
-    def renew_parser(self) -> None:
-        """Forget what is half read. Not for each answer: it costs 2 µs."""
-        self._parser = self._make_parser(with_body=not self._skims)
-
-    def _make_parser(self, *, with_body: bool) -> HttpResponseParser:
-        return HttpResponseParser(
+    def _renew_parser(self, *, with_body: bool) -> None:
+        """Forget what was read before. Not for each answer: it costs 2 µs."""
+        self._parser = HttpResponseParser(
             cast("BaseProtocol", self),
             self._loop,
             MAX_BODY_BYTES,
@@ -118,7 +114,7 @@ class _Held(asyncio.Protocol):
         self._answer = answer = self._loop.create_future()
         if not with_body:  # the parser would wait for what the answer to a HEAD promises
             self._skims, self.spoilt = False, True
-            self._parser = self._make_parser(with_body=False)
+            self._renew_parser(with_body=False)
         self.transport.write(data)
         return answer
 
@@ -129,7 +125,11 @@ class _Held(asyncio.Protocol):
             return
         try:
             if not (self._skims and self._skim(data, answer)):
-                self._read(data)
+                # The head apart: its status decides, even if what is behind it is none of a body.
+                body_at = data.find(b"\r\n\r\n") + 4
+                self._read(data[:body_at], answer)
+                for at in range(body_at, len(data), PIECE_BYTES):
+                    self._read(data[at : at + PIECE_BYTES], answer)
         except Exception:  # noqa: BLE001  (whatever it is, these bytes are no answer)
             self.transport.close()
             self._fail("protocol")
@@ -137,8 +137,11 @@ class _Held(asyncio.Protocol):
     def _skim(self, data: bytes, answer: asyncio.Future[Response]) -> bool:
         """Whether this was a whole answer of the usual form: then that is all there is to do."""
         body_at = data.find(b"\r\n\r\n") + 4
-        answers, upgraded, _ = self._parser.feed_data(data[:body_at])
-        if answers and not upgraded:
+        try:
+            answers, _, _ = self._parser.feed_data(data[:body_at])
+        except Exception:  # noqa: BLE001  (that was not the end of the head: it has lines without CR)
+            answers = []
+        if len(answers) == 1:
             message = answers[0][0]
             length = message.headers.get("Content-Length")
             if (
@@ -152,19 +155,22 @@ class _Held(asyncio.Protocol):
                 answer.set_result(Response(message.code, message.headers, data[body_at:]))
                 return True
         self._skims = False
-        self.renew_parser()
+        self._renew_parser(with_body=True)
         return False
 
-    def _read(self, data: bytes) -> None:
-        answers, upgraded, _ = self._parser.feed_data(data)
+    def _read(self, data: bytes, answer: asyncio.Future[Response]) -> None:
+        if answer.done():  # and there is more
+            self.spoilt = True
+            return
+        answers, _, _ = self._parser.feed_data(data)
         for message, content in answers:
-            if 100 <= message.code < 200 and not upgraded:  # the answer is yet to come
-                continue
             if self._message is not None:  # a second one
                 self.spoilt = True
                 break
+            if 100 <= message.code < 200 and message.code != 101:  # the answer is yet to come
+                continue
             self._message, self._content = message, content
-            self.spoilt |= message.should_close or upgraded
+            self.spoilt |= message.should_close or message.code == 101
         if self._content is not None:
             self._look_at(self._content)
 
@@ -172,7 +178,7 @@ class _Held(asyncio.Protocol):
         """It may be all there, or more than is wanted."""
         if content.exception() is not None:  # it could not be unpacked
             self._finish(b"", truncated=True)
-        elif content.is_eof() or content.total_bytes > MAX_BODY_BYTES:
+        elif content.is_eof() or content.total_bytes > MAX_BODY_BYTES or self._reading_paused:
             body = content.read_nowait()
             self._finish(body[:MAX_BODY_BYTES], truncated=len(body) > MAX_BODY_BYTES or not content.is_eof())
 
@@ -181,21 +187,28 @@ class _Held(asyncio.Protocol):
         self._answer = self._message = self._content = None
         if answer is None or answer.done() or message is None:
             return
-        self.spoilt |= truncated
+        self.spoilt = self.spoilt or truncated or self._has_begun_another()
         if message.chunked:  # trailers stay in the parser, which takes them for fields of its next answer
-            self.renew_parser()
+            self._renew_parser(with_body=True)
         answer.set_result(Response(message.code, message.headers, body, truncated))
+
+    def _has_begun_another(self) -> bool:
+        """Whether the parser holds half a head, which the next answer would complete."""
+        try:  # between two answers these bytes are nothing
+            return bool(self._parser.feed_data(b"\r\n\r\n")[0])
+        except Exception:  # noqa: BLE001
+            return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._handler.connection_lost(error)  # for the connector, which does not know of us
-        if self._content is not None:
+        if self._content is not None and error is None:
             try:
                 self._parser.feed_eof()  # the proper end of an answer that says no length
                 self._look_at(self._content)
             except Exception:  # noqa: BLE001, S110  (half an answer, which is what `_fail` makes of it)
                 pass
         self._fail("disconnected" if error is None else "reset")
-        del self._parser  # each holds the other
+        self.__dict__.pop("_parser", None)  # each holds the other
 
     def expire(self) -> None:
         """The time of the attempt is over."""
@@ -205,11 +218,12 @@ class _Held(asyncio.Protocol):
         self.spoilt = True
         if self._message is not None:  # its status was read, and decides
             self._finish(b"", truncated=True)
-        elif self._answer is not None and not self._answer.done():
-            self._answer.set_exception(TransportError(kind, sent=True))
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_exception(TransportError(kind, sent=True))
 
     def pause_reading(self) -> None:
-        """A body is far longer than what is kept of it."""
+        """A body is far longer than what is kept of it, or in a chunk for each few bytes."""
         self._reading_paused = True
         if hasattr(self._parser, "pause_reading"):  # since 3.14: it unpacks no more of what it has
             self._parser.pause_reading()
@@ -221,6 +235,7 @@ class _Held(asyncio.Protocol):
         """Give it to the session's pool."""
         self.transport.set_protocol(self._handler)
         self.connection.release()
+        self.__dict__.pop("_parser", None)  # each holds the other
 
     def abort(self) -> None:
         """Close it at once, whatever is still to be written."""
@@ -247,7 +262,7 @@ class LeanWire:
         self._loop = asyncio.get_running_loop()
         self._idle: deque[_Held] = deque()  # the last one was used last
         self._busy: set[_Held] = set()
-        self._connecting = 0
+        self._waiting = 0
         self._skims = _can_skim()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -258,7 +273,7 @@ class LeanWire:
             self._proxy_headers = proxy_authorization(URL(proxy))
         self._bytes = RequestBytes(
             self._base,
-            self._target().headers["Host"],
+            self._target().headers,
             credentials,
             # Over TLS the proxy's password is in the CONNECT only.
             self._proxy_headers if self._proxy is not None and self._base.scheme == "http" else None,
@@ -299,6 +314,7 @@ class LeanWire:
         self._closed = True
         if self._timer is not None and not self._busy:
             self._timer.cancel()
+            self._timer = None  # one who connects now wants another
         while self._idle:
             self._idle.pop().connection.close()
 
@@ -310,19 +326,15 @@ class LeanWire:
                 held.expire()
         while idle and idle[0].idle_since <= now - KEEPALIVE_SECONDS:
             idle.popleft().connection.close()
-        in_use = self._busy or idle
-        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if in_use else None
+        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._busy or idle else None
 
     def _take(self, now: float) -> _Held | None:
         """Return the connection that was used last, if it is still good."""
         idle = self._idle
         while idle:
             held = idle.pop()
-            idle_seconds = now - held.idle_since
             # Closed by the server, or spoken on.
-            if idle_seconds < KEEPALIVE_SECONDS and not held.spoilt and not held.transport.is_closing():
-                if idle_seconds > FRESH_SECONDS:
-                    held.renew_parser()
+            if not (held.spoilt or held.transport.is_closing()) and now - held.idle_since < KEEPALIVE_SECONDS:
                 return held
             held.connection.close()
         return None
@@ -337,7 +349,7 @@ class LeanWire:
             or self._closed
         ):
             return False
-        if self._connecting:  # perhaps for want of a free connection: the session's pool hands it on
+        if self._waiting:  # the session's pool hands it on
             held.hand_back()
             return True
         held.idle_since = now
@@ -345,15 +357,16 @@ class LeanWire:
         return True
 
     async def _connect(self, deadline: float) -> _Held:
-        self._connecting += 1
+        connector, task = self._session.connector, asyncio.current_task()
+        waits = connector is not None and connector.limit > 0  # for a free connection, perhaps
+        self._waiting += waits
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._open()
         except (aiohttp.ClientError, OSError) as error:  # aiohttp's texts hold the URL
             raise self._failure(error) from None
         finally:
-            self._connecting -= 1
-            connector, task = self._session.connector, asyncio.current_task()
+            self._waiting -= waits
             if isinstance(connector, Connector) and task is not None:
                 connector.forget(task)  # what the plain wire asks; here it is known anyway
 

@@ -4,6 +4,7 @@ Nothing of the caller's can break a request: a carriage return or a line feed in
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -24,9 +25,13 @@ class RequestBytes:
     """Writes the requests of one set of credentials to one host."""
 
     def __init__(
-        self, base: URL, host: str, credentials: Credentials, proxy_fields: dict[str, str] | None
+        self,
+        base: URL,
+        target: Mapping[str, str],
+        credentials: Credentials,
+        proxy_fields: Mapping[str, str] | None,
     ) -> None:
-        """`host` is the field's value; `proxy_fields` go to a proxy that reads the requests itself.
+        """`target` holds what says and opens the host; `proxy_fields` go to a proxy that reads the requests itself.
 
         The key is looked up for each request, so a replaced one is used at once.
         """
@@ -36,7 +41,7 @@ class RequestBytes:
         prefix = base.raw_path.rstrip("/")
         # A proxy that reads the request wants to know where it goes (RFC 9112, 3.2.2).
         self._prefix = prefix if proxy_fields is None else f"{base.origin()}{prefix}"
-        self._fields = _fields(host, proxy_fields or {})
+        self._fields = _fields(target, proxy_fields or {})
 
     def of(self, request: Request) -> bytes:
         """Return all of it.
@@ -76,10 +81,10 @@ class RequestBytes:
         return f"{method} {target} HTTP/1.1\r\n{fields}".encode("ascii")
 
 
-def _fields(host: str, proxy_fields: dict[str, str]) -> str:
+def _fields(target: Mapping[str, str], proxy_fields: Mapping[str, str]) -> str:
     """Return what is the same in all requests."""
     fields = {
-        "Host": host,
+        **{name: target[name] for name in ("Host", "Authorization") if name in target},
         "Accept": "application/json",
         "Accept-Encoding": "gzip, deflate",
         "Content-Type": "application/json",

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import struct
 import zlib
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -70,6 +71,13 @@ async def test_a_path_prefix_of_the_base_url_is_kept(kind):
     async with raw_server(OK) as server, wire_to(kind, server.url + "/proxy/permutive") as wire:
         await wire.send(post())
     assert server.requests[0].startswith(b"POST /proxy/permutive/v2.0/identify HTTP/1.1")
+
+
+async def test_the_user_in_the_base_url_is_told_to_the_host(kind):
+    async with raw_server(OK) as server, wire_to(kind, server.url.replace("//", "//user:pass@")) as wire:
+        await wire.send(post())
+    assert b"\r\nAuthorization: Basic dXNlcjpwYXNz\r\n" in server.requests[0]
+    assert b"\r\nHost: 127.0.0.1:" in server.requests[0]
 
 
 async def test_connections_are_used_again(kind):
@@ -168,15 +176,45 @@ async def test_an_answer_without_a_body_leaves_nothing_for_the_next(kind, answer
     assert server.connections == 1
 
 
-async def test_half_an_answer_behind_an_answer_is_no_answer_to_the_next(kind):
-    half = b"HTTP/1.1 408 Request Timeout\r\nRetry-After: 9\r\n"
+@pytest.mark.parametrize("cut", range(1, 50, 3))
+async def test_half_an_answer_behind_an_answer_is_no_answer_to_the_next(kind, cut):
+    half = b"HTTP/1.1 408 Request Timeout\r\nRetry-After: 9\r\n\r"[:cut]
     async with raw_server(OK + half, OK) as server, wire_to(kind, server.url) as wire:
+        for _ in range(3):
+            response = await wire.send(post())
+            assert (response.status, response.body) == (200, b"{}")
+
+
+async def test_lines_may_end_without_a_carriage_return(kind):
+    answer = b"HTTP/1.1 200 OK\nContent-Length: 6\n\n{\r\n\r\n}"
+    async with raw_server(answer, OK) as server, wire_to(kind, server.url) as wire:
+        assert (await wire.send(post())).body == b"{\r\n\r\n}"
         assert (await wire.send(post())).body == b"{}"
-        try:
-            assert (await wire.send(post())).body == b"{}"
-        except TransportError as error:  # the two together are no answer
-            assert (error.kind, error.sent) == ("protocol", True)
+
+
+async def test_a_status_that_was_read_decides_though_its_body_is_none(request, kind):
+    differs(request, "plain", "aiohttp's parser gives up the head that came in one piece with such a body")
+    answer = ok(zlib.compress(HELLO)[:-3], b"Content-Encoding: deflate")
+    async with raw_server(answer, OK) as server, wire_to(kind, server.url) as wire:
+        response = await wire.send(post())
+        assert (response.status, response.body, response.truncated) == (200, b"", True)
         assert (await wire.send(post())).body == b"{}"
+
+
+async def test_a_reset_is_no_proper_end_of_a_body_without_a_length(request, kind):
+    differs(request, "plain", "aiohttp takes it for one")
+
+    async def break_off(writer):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await asyncio.sleep(0.05)
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        writer.transport.abort()
+
+    async with raw_server(break_off) as server, wire_to(kind, server.url) as wire:
+        response = await wire.send(post())
+    assert (response.status, response.truncated) == (200, True)
 
 
 @pytest.mark.parametrize("status", [400, 429, 503])
@@ -190,12 +228,20 @@ async def test_refusals_bring_their_body_and_headers(kind, status):
     assert server.connections == 1
 
 
-async def test_switching_protocols_is_an_answer_and_the_end_of_the_connection(kind):
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["alone", "continue"])
+async def test_switching_protocols_is_an_answer_and_the_end_of_the_connection(kind, before):
     unasked = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nnoise"
-    async with raw_server(unasked, OK) as server, wire_to(kind, server.url) as wire:
+    async with raw_server(before + unasked, OK) as server, wire_to(kind, server.url) as wire:
         assert (await wire.send(post())).status == 101
         assert (await wire.send(post())).status == 200
     assert server.connections == 2
+
+
+async def test_switching_to_no_protocol_is_an_answer(kind):
+    unasked = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+    async with raw_server(unasked, OK) as server, wire_to(kind, server.url) as wire:
+        assert (await wire.send(post())).status == 101
+        assert (await wire.send(post())).status == 200
 
 
 async def test_a_body_is_read_up_to_its_bound(kind):
@@ -358,7 +404,7 @@ async def test_half_an_answer_on_an_idle_connection_does_not_begin_the_next(kind
     async with raw_server(*answers) as server, wire_to(kind, server.url) as wire:
         await wire.send(post())
         await said.wait()
-        await asyncio.sleep(2 * lean.FRESH_SECONDS)
+        await asyncio.sleep(0.2)
         with pytest.raises(TransportError) as caught:
             await wire.send(post())
         assert (caught.value.kind, caught.value.sent) == ("protocol", True)
