@@ -70,6 +70,26 @@ async def test_a_stop_after_which_all_is_done_ends_with_0():
     assert (summary.exit_code, summary.delivered, len(outcomes)) == (0, 1, 1)
 
 
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+async def test_a_signal_while_the_interpreter_ends_does_not_change_the_exit_code(tmp_path, number):
+    (tmp_path / "jobs.ndjson").write_bytes(lines(identify(1)))
+    async with raw_server(OK) as server:
+        # What is registered first is called last; from then on there are signals until the process is gone.
+        program = f"""if 1:
+            import atexit, os, subprocess
+            from permutive_worker.cli.main import main
+            signals = f"while kill -{int(number)} {{os.getpid()}} 2>/dev/null; do :; done"
+            atexit.register(subprocess.Popen, ["sh", "-c", signals])
+            main(["run", "--base-url", {server.url!r}, "jobs.ndjson"])"""
+        environ = os.environ | {"PERMUTIVE_API_KEY": KEY}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, cwd=tmp_path, env=environ, stderr=asyncio.subprocess.PIPE
+        )
+        told = await ended(process)
+
+    assert (told.code, told.summary["delivered"]) == (0, 1), told.text
+
+
 async def test_what_was_read_until_the_stop_is_not_taken_for_the_whole_input(tmp_path):
     (tmp_path / "jobs.ndjson").write_bytes(lines(*map(identify, range(20_000))))
     async with raw_server(hang) as server:
