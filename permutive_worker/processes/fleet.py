@@ -1,6 +1,7 @@
 """Several worker processes as one run: one summary, one progress, one set of metrics, one stop."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -86,6 +87,15 @@ class Fleet:
     def hurry(self) -> None:
         """Stop without waiting for what is in flight."""
         self.stopping.hurry()
+
+    def suspend(self) -> None:
+        """Stop every process in the middle of what it does, until `resume`."""
+        for member in self._members:
+            member.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for member in self._members:
+            member.send_signal(signal.SIGCONT)
 
     def reload(self, settings: Settings) -> Taken:
         """Give each process its share of what of `settings` a running worker can take.
