@@ -125,7 +125,7 @@ def _process_count(settings: Settings, files: int) -> int:
     """How many processes there will be; why they are fewer than were asked for is told in the log."""
     asked, rate = settings.input.processes, settings.rate_limit
     bounds = {
-        f"there are {files} files to deliver, and a file is read by one process": files,
+        _few_files(files, asked): files,
         f"delivery.max_in_flight = {settings.delivery.max_in_flight}": settings.delivery.max_in_flight,
     }
     if rate.rate_per_second and rate.shared is None:
@@ -135,6 +135,14 @@ def _process_count(settings: Settings, files: int) -> int:
     if 0 < least < asked:
         logger().warning("processes.fewer", asked=asked, processes=least, reason=why)
     return min(asked, least)
+
+
+def _few_files(files: int, asked: int) -> str:
+    told = "there is 1 file" if files == 1 else f"there are {files} files"
+    return (
+        f"{told} to deliver, and a file is read by one process; `split -n l/{asked} FILE` cuts a plain one between lines "
+        "(a user's jobs then keep their order within a part only)"
+    )
 
 
 def refuse_small_rate(settings: Settings, processes: int) -> None:

@@ -340,7 +340,7 @@ async def test_fewer_processes_than_asked_for_are_said_with_the_reason(tmp_path,
 
     assert ended.code == 0
     assert "processes.fewer" in ended.text
-    assert "there are 1 files" in ended.text
+    assert "there is 1 file to deliver, and a file is read by one process; `split -n l/4 FILE`" in ended.text
 
 
 async def test_a_reload_reaches_every_process_and_the_sum_keeps_the_rate(tmp_path, sandbox, begin):
