@@ -1,6 +1,7 @@
 """Which files each process gets, and with which settings; what can be refused is refused here, once."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -39,10 +40,13 @@ class Deal(msgspec.Struct, frozen=True):
     done_bytes: int
 
 
-def deal_files(settings: Settings, inputs: Sequence[str], store: CheckpointStore) -> Deal:
+def deal_files(
+    settings: Settings, inputs: Sequence[str], store: CheckpointStore, until_end: ExitStack
+) -> Deal:
     """Look at every input and output, and share what is left among at most `input.processes`. Blocks.
 
     Whole files: each has a checkpoint of its own, so the next run may have any number of processes.
+    What keeps other such runs from these files is released by `until_end`.
 
     Raises:
         UsageError: an input is no file, is missing, or another worker is at it.
@@ -52,6 +56,7 @@ def deal_files(settings: Settings, inputs: Sequence[str], store: CheckpointStore
     _prove_outputs(settings)
     paths = input_files(settings, inputs)
     sizes_bytes = [_size_of_file(path) for path in paths]
+    until_end.enter_context(store.alone_with(paths))
     store.begin_anew(paths)
     found = [
         already_delivered(path, size_bytes, store.examine(path))

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import datetime
 from typing import Any, Literal
 
@@ -119,7 +119,15 @@ class Fleet:
 
         Cancellation: the processes are told to drain, and not awaited.
         """
-        self._deal = await asyncio.to_thread(deal_files, self.settings, self._inputs, self._store)
+        with ExitStack() as until_end:
+            self._deal = await asyncio.to_thread(
+                deal_files, self.settings, self._inputs, self._store, until_end
+            )
+            await self._work()
+        self._raise_if_refused()
+        return self.summary()
+
+    async def _work(self) -> None:
         self._members = self._make_members()
         async with (
             metrics_file(self.settings.output.metrics, self.counts, self.look, __version__),
@@ -134,8 +142,6 @@ class Fleet:
                 for member in self._members:
                     group.create_task(self._see_through(member))
             self._end()
-        self._raise_if_refused()
-        return self.summary()
 
     def _make_members(self) -> list[Member]:
         settings = settings_of_share(self.settings, max(1, len(self._deal.shares)), self._log_format)

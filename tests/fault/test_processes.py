@@ -18,6 +18,7 @@ from support.program import KEY
 
 from permutive_worker.sandbox.app import Sandbox
 from permutive_worker.sandbox.options import SandboxOptions
+from permutive_worker.sources.tracked import CheckpointStore
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -316,6 +317,29 @@ async def test_what_cannot_be_is_refused_before_any_process_starts(tmp_path, san
         assert (ended.code, len(lines)) == (code, 1), ended.text
         assert words in lines[0]
     assert not (tmp_path / ".permutive-worker").exists()
+
+
+async def test_of_runs_that_begin_at_once_on_the_same_files_one_goes_on(tmp_path, sandbox, begin):
+    write_files(tmp_path, 4, 300)
+    runs = [await begin(sandbox, "--rate", 600) for _ in range(3)]
+    codes = [(await run.end()).code for run in runs]
+
+    assert 0 in codes, codes
+    assert set(codes) <= {0, 64}  # one that begins late finds all delivered
+    assert (sandbox.summary()["unique"], sandbox.summary()["duplicates"]) == (1200, 0)
+
+
+async def test_another_run_in_several_processes_is_refused_by_the_first_file(tmp_path, sandbox, begin):
+    write_files(tmp_path, 4, 20)
+    store = CheckpointStore(tmp_path / ".permutive-worker", f"{sandbox.url} default")
+    with store.alone_with([tmp_path / "jobs-0.ndjson"]):
+        refused = await (await begin(sandbox, inputs=("jobs-3.ndjson", "jobs-0.ndjson"))).end()
+        other = await (await begin(sandbox, inputs=("jobs-1.ndjson", "jobs-2.ndjson"))).end()
+
+    assert refused.code == 64, refused.text
+    assert "another worker is delivering jobs-0.ndjson" in refused.text
+    assert (other.code, taken(sandbox)) == (0, 40)
+    assert list((tmp_path / ".permutive-worker").glob("*.processes")) == []
 
 
 async def test_files_that_were_delivered_are_named_once_and_restart_sends_them_again(
