@@ -1,5 +1,6 @@
 """`permutive-worker`: the commands, each imported when it is called, and what every end of it exits with."""
 
+import atexit
 import errno
 import os
 import signal
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     _fill_closed_descriptors()
     _be_stoppable()
     outlive_hangups()
+    atexit.register(_ignore_signals)
     try:
         code = cli.main(args=argv, prog_name="permutive-worker", standalone_mode=False)
         if sys.stdout is not None:
@@ -113,6 +115,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = OutputError.exit_code
         _drop_stdout()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _ignore_signals() -> None:
+    """One that comes while the interpreter ends, which takes 15 ms, must not take the place of the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _fill_closed_descriptors() -> None:

@@ -5,6 +5,7 @@ send to stop a run are for the first process: systemd and terminals send them to
 """
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
@@ -12,6 +13,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
 from permutive_worker.cli.process import GC_THRESHOLDS, loop_factory, sentence_of
 from permutive_worker.credentials import Keyring, load_keyring
@@ -25,13 +27,16 @@ from permutive_worker.worker import Worker
 from permutive_worker.worker.checkpoints import checkpoint_store
 from permutive_worker.worker.limiters import open_gates
 
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def main(descriptor: int) -> int:
     """Work on one share; return its exit code, which the farewell has told already."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":  # if the first process is killed while all are suspended, go on and see it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
     tether = Tether(socket.socket(fileno=descriptor))
     order = tether.wait_for_order()
     if order is None:

@@ -1,9 +1,11 @@
 """`permutive-worker run`."""
 
+import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +15,9 @@ from permutive_worker.cli.terminal import is_terminal
 from permutive_worker.config import Settings
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.worker import Worker
+
+if TYPE_CHECKING:
+    from permutive_worker.processes.fleet import Fleet
 
 _EPILOG: Final = """\b
 Examples:
@@ -60,7 +65,7 @@ def _fleet(settings: Settings, inputs: Sequence[str], keyring: Keyring, *, resta
         settings.log.format == "auto" and is_terminal(sys.stderr)
     )
     command = worker_command("permutive_worker.cli.member")
-    return Fleet(
+    fleet = Fleet(
         settings,
         inputs,
         keyring=keyring,
@@ -68,3 +73,18 @@ def _fleet(settings: Settings, inputs: Sequence[str], keyring: Keyring, *, resta
         log_format="console" if is_console else "json",
         restart=restart,
     )
+    _suspend_together(fleet)
+    return fleet
+
+
+def _suspend_together(fleet: "Fleet") -> None:
+    """Ctrl-Z is for the first process too, and would leave the others sending with nobody to show it."""
+
+    def on_suspend() -> None:
+        fleet.suspend()
+        os.kill(os.getpid(), signal.SIGSTOP)  # returns when somebody says SIGCONT
+        fleet.resume()
+
+    # Only where those that are suspended wake up when this process is killed: see `cli/member.py`.
+    if sys.platform == "linux" and signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, on_suspend)

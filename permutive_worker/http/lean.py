@@ -35,6 +35,7 @@ from permutive_worker.http.plain import (
     Connector,
     proxy_authorization,
     transport_error,
+    was_suspended,
 )
 from permutive_worker.http.request_bytes import RequestBytes
 from permutive_worker.model import Request, Response
@@ -320,6 +321,12 @@ class LeanWire:
 
     def _sweep(self) -> None:
         """One look at all connections instead of a timer for each attempt."""
+        if was_suspended(self._loop, self._timer):
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._end_late)
+        else:
+            self._end_late()
+
+    def _end_late(self) -> None:
         now, idle = self._loop.time(), self._idle
         for held in self._busy:
             if held.deadline <= now:

@@ -27,6 +27,7 @@ MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
 KEEPALIVE_SECONDS: Final = 10  # shorter than any server's, or its close looks like a reset after sending
 DNS_SECONDS: Final = 60  # a host that moves is found again so soon
 SWEEP_SECONDS: Final = 0.1  # a late answer costs this much more; a timer per attempt costs 6 µs
+SUSPENDED_SECONDS: Final = 1.0  # by which a sweep is late: the process stood still, more likely than the loop
 MAX_CACHED_URLS: Final = 64  # the paths without an id; parsing one costs 5 µs
 
 
@@ -80,6 +81,11 @@ class Connector(aiohttp.TCPConnector):
         return cut
 
 
+def was_suspended(loop: asyncio.AbstractEventLoop, timer: asyncio.TimerHandle | None) -> bool:
+    """Whether the timer that ran is so late that answers may have come meanwhile: read them before any is given up."""
+    return timer is not None and loop.time() > timer.when() + SUSPENDED_SECONDS
+
+
 class Deadlines:
     """One sweep over what is in flight instead of a timer for each attempt.
 
@@ -112,6 +118,12 @@ class Deadlines:
         return task in self._late and task.uncancel() == 0
 
     def _sweep(self) -> None:
+        if was_suspended(self._loop, self._timer):
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._end_late)
+        else:
+            self._end_late()
+
+    def _end_late(self) -> None:
         now = self._loop.time()
         for task, deadline in self._deadlines.items():
             if deadline > now:

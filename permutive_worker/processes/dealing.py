@@ -1,6 +1,7 @@
 """Which files each process gets, and with which settings; what can be refused is refused here, once."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -39,10 +40,13 @@ class Deal(msgspec.Struct, frozen=True):
     done_bytes: int
 
 
-def deal_files(settings: Settings, inputs: Sequence[str], store: CheckpointStore) -> Deal:
+def deal_files(
+    settings: Settings, inputs: Sequence[str], store: CheckpointStore, until_end: ExitStack
+) -> Deal:
     """Look at every input and output, and share what is left among at most `input.processes`. Blocks.
 
     Whole files: each has a checkpoint of its own, so the next run may have any number of processes.
+    What keeps other such runs from these files is released by `until_end`.
 
     Raises:
         UsageError: an input is no file, is missing, or another worker is at it.
@@ -52,6 +56,7 @@ def deal_files(settings: Settings, inputs: Sequence[str], store: CheckpointStore
     _prove_outputs(settings)
     paths = input_files(settings, inputs)
     sizes_bytes = [_size_of_file(path) for path in paths]
+    until_end.enter_context(store.alone_with(paths))
     store.begin_anew(paths)
     found = [
         already_delivered(path, size_bytes, store.examine(path))
@@ -125,7 +130,7 @@ def _process_count(settings: Settings, files: int) -> int:
     """How many processes there will be; why they are fewer than were asked for is told in the log."""
     asked, rate = settings.input.processes, settings.rate_limit
     bounds = {
-        f"there are {files} files to deliver, and a file is read by one process": files,
+        _few_files(files, asked): files,
         f"delivery.max_in_flight = {settings.delivery.max_in_flight}": settings.delivery.max_in_flight,
     }
     if rate.rate_per_second and rate.shared is None:
@@ -135,6 +140,14 @@ def _process_count(settings: Settings, files: int) -> int:
     if 0 < least < asked:
         logger().warning("processes.fewer", asked=asked, processes=least, reason=why)
     return min(asked, least)
+
+
+def _few_files(files: int, asked: int) -> str:
+    told = "there is 1 file" if files == 1 else f"there are {files} files"
+    return (
+        f"{told} to deliver, and a file is read by one process; `split -n l/{asked} FILE` cuts a plain one between lines "
+        "(a user's jobs then keep their order within a part only)"
+    )
 
 
 def refuse_small_rate(settings: Settings, processes: int) -> None:

@@ -1,9 +1,10 @@
 """Several worker processes as one run: one summary, one progress, one set of metrics, one stop."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import datetime
 from typing import Any, Literal
 
@@ -87,6 +88,15 @@ class Fleet:
         """Stop without waiting for what is in flight."""
         self.stopping.hurry()
 
+    def suspend(self) -> None:
+        """Stop every process in the middle of what it does, until `resume`."""
+        for member in self._members:
+            member.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for member in self._members:
+            member.send_signal(signal.SIGCONT)
+
     def reload(self, settings: Settings) -> Taken:
         """Give each process its share of what of `settings` a running worker can take.
 
@@ -109,7 +119,15 @@ class Fleet:
 
         Cancellation: the processes are told to drain, and not awaited.
         """
-        self._deal = await asyncio.to_thread(deal_files, self.settings, self._inputs, self._store)
+        with ExitStack() as until_end:
+            self._deal = await asyncio.to_thread(
+                deal_files, self.settings, self._inputs, self._store, until_end
+            )
+            await self._work()
+        self._raise_if_refused()
+        return self.summary()
+
+    async def _work(self) -> None:
         self._members = self._make_members()
         async with (
             metrics_file(self.settings.output.metrics, self.counts, self.look, __version__),
@@ -124,8 +142,6 @@ class Fleet:
                 for member in self._members:
                     group.create_task(self._see_through(member))
             self._end()
-        self._raise_if_refused()
-        return self.summary()
 
     def _make_members(self) -> list[Member]:
         settings = settings_of_share(self.settings, max(1, len(self._deal.shares)), self._log_format)

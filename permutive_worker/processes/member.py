@@ -90,6 +90,7 @@ class Member:
         self._on_report = on_report
         self._on_pause = on_pause
         self._writer: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self._lines = Lines(None)
 
     @property
@@ -136,6 +137,12 @@ class Member:
         if self._writer is not None:
             self._writer.write(frame(message))
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it to the process that is at work, if one is."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
     def _bury(self) -> bool:
         """Keep what a process told that died; return whether it had done anything."""
         report, self.report = self.report, None
@@ -168,7 +175,7 @@ class Member:
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             try:
-                process = await self._start(theirs)
+                self._process = process = await self._start(theirs)
                 theirs.close()  # or its end would not be seen
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._relay(process.stderr))
@@ -180,7 +187,7 @@ class Member:
                         await self._listen(reader)
                     return await process.wait()
             finally:
-                self._writer = None
+                self._writer = self._process = None
                 writer.close()
 
     async def _start(self, theirs: socket.socket) -> asyncio.subprocess.Process:

@@ -141,11 +141,34 @@ def lock_checkpoint(path: Path, name: str, first: Record | None) -> CheckpointFi
             return CheckpointFile(path, None, None)
         return _lock_in_its_directory(path, name, first)
     except (OSError, OutputError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        raise ConfigurationError(
-            f"cannot keep the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; make that place "
-            "writable or name another directory with --state-dir"
-        ) from error
+        raise _not_kept(path, error) from error
+
+
+@contextmanager
+def hold(path: Path, name: str) -> Iterator[None]:
+    """Lock a file that is there only for that, until the block ends. Raises as `lock_checkpoint`."""
+    try:
+        _make_directory(path.parent)
+        fd = None
+        while fd is None:  # whoever had it may remove it in between
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            fd = _lock(path, name)
+    except OSError as error:
+        raise _not_kept(path, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(fd)
+
+
+def _not_kept(path: Path, error: OSError | OutputError) -> ConfigurationError:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return ConfigurationError(
+        f"cannot keep the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; make that place "
+        "writable or name another directory with --state-dir"
+    )
 
 
 def refuse_locked(path: Path, name: str) -> None:

@@ -8,8 +8,8 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from permutive_worker.errors import ConfigurationError, UsageError
 from permutive_worker.sources.checkpoint import (
     CheckpointFile,
     forget_checkpoint,
+    hold,
     lock_checkpoint,
     refuse_locked,
 )
@@ -264,6 +265,23 @@ class CheckpointStore:
                 files = [OpenFile(path, fd, generation.reading, generation.stored_bytes)]
             undo.pop_all()
         return Tracked(checkpoint, record, files)
+
+    @contextmanager
+    def alone_with(self, paths: Sequence[Path]) -> Iterator[None]:
+        """Keep other runs in several processes from these inputs until the block ends.
+
+        Checkpoints do not suffice: of such runs that begin at once each could lock one, and all be refused.
+
+        Raises:
+            UsageError: another one has them.
+            ConfigurationError: that cannot be kept where checkpoints are.
+        """
+        first = min(paths, key=os.path.realpath, default=None)
+        if first is None:
+            yield
+            return
+        with hold(self.path_of(first).with_suffix(".processes"), str(first)):
+            yield
 
     def forget(self, path: Path) -> None:
         """Forget an input, also one that is no longer there. Raises UsageError, ConfigurationError."""

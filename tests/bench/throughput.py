@@ -14,8 +14,13 @@ which matters to nobody with many lines, does not count; the peak of memory does
     CPU x bare   the same of CPU µs; steadier where others use the machine
     sink busy    of its CPU; above 90 % the row is slower than its client
 
-The row with two processes has all CPUs, and shares them with the sink: with the sink on another machine
-it does at most 2,000,000 / CPU µs requests a second. Its peak is that of the larger process.
+The row with two processes has all CPUs, and shares them with the sink, so on two CPUs its requests/s say little.
+Its CPU µs, those of all its processes together, do not have the sink's in them. From them follows what two do where
+each has a core and the sink another: a core does 1,000,000 / CPU µs requests a second, two twice that, so
+
+    factor = 2 x CPU µs of one process / CPU µs of two in all
+
+which the last line tells, as the median over the rounds. Its peak is that of the larger process.
 """
 
 import argparse
@@ -163,9 +168,20 @@ class Table:
 
     def text(self) -> str:
         heads = ("requests/s", "CPU µs", "peak MB", "x bare", "CPU x bare", "sink busy")
-        return "\n".join(
-            [f"{'':36}" + "".join(f"{head:>12}" for head in heads), *map(self._line, self._rows)]
-        )
+        lines = [f"{'':36}" + "".join(f"{head:>12}" for head in heads), *map(self._line, self._rows)]
+        return "\n".join([*lines, *self._bound()])
+
+    def _bound(self) -> list[str]:
+        """What two processes do with a core for each, if both rows were measured."""
+        pairs = [
+            (one["worker"], one["processes"]) for one in self._rounds if {"worker", "processes"} <= {*one}
+        ]
+        if not pairs:
+            return []
+        factor = median(2 * one.cpu_micros / two.cpu_micros for one, two in pairs)
+        a_core = median(1e6 / two.cpu_micros for _, two in pairs)
+        told = f"{a_core:,.0f} requests/s and core, {factor:.2f} times one process"
+        return [f"\nTwo processes with a core for each, by their CPU µs: {told}"]
 
     def _line(self, row: Row) -> str:
         if row.name in self._problems:

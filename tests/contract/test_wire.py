@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import socket
 import struct
+import time
 import zlib
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -15,7 +16,7 @@ from support.wires import KEY, WIRES, post, wire_to
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import TransportError, UnreachableError
 from permutive_worker.http import lean
-from permutive_worker.http.plain import MAX_BODY_BYTES
+from permutive_worker.http.plain import MAX_BODY_BYTES, SUSPENDED_SECONDS
 from permutive_worker.model import Request
 
 
@@ -326,6 +327,17 @@ async def test_no_answer_is_a_typed_error_that_says_it_was_sent(kind, answer, ex
         assert caught.value.sent
         server.answers = [OK]
         assert (await wire.send(post())).status == 200
+
+
+async def test_an_answer_that_came_while_the_process_was_suspended_is_read(kind):
+    async def answer(writer):
+        writer.write(OK)
+        time.sleep(SUSPENDED_SECONDS + 0.5)  # noqa: ASYNC251  (nothing runs meanwhile)
+
+    async with raw_server(answer, hang) as server, wire_to(kind, server.url, timeout_seconds=0.3) as wire:
+        assert (await wire.send(post())).status == 200
+        with pytest.raises(TransportError):
+            await wire.send(post())
 
 
 @pytest.mark.parametrize("after", [close, reset, hang])

@@ -2,18 +2,23 @@
 
 import asyncio
 import os
+import pty
 import random
 import signal
 import socket
+import sys
+from contextlib import suppress
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.arrivals import most_in_a_second
-from support.members import FleetRun, alive, job_ids, until, write_files
+from support.members import FleetRun, alive, children_of, job_ids, state_of, until, write_files
+from support.program import KEY
 
 from permutive_worker.sandbox.app import Sandbox
 from permutive_worker.sandbox.options import SandboxOptions
+from permutive_worker.sources.tracked import CheckpointStore
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -138,6 +143,49 @@ async def test_a_signal_drains_all_of_them_once_even_if_all_of_them_get_it(
     assert_conserved(stopped.summary)
     assert stopped.summary["delivered"] + ended.summary["delivered"] == ALL
     assert (sandbox.summary()["unique"], sandbox.summary()["duplicates"]) == (ALL, 0)
+
+
+def begin_at_a_terminal(sandbox, folder):
+    """Start a run whose terminal this is; give its pid and the terminal."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.environ |= {"PERMUTIVE_API_KEY": KEY, "TERM": "xterm"}
+        run = ("-m", "permutive_worker", "run", "--processes", 2, "--base-url", sandbox.url, *STEADY)
+        os.execv(sys.executable, [sys.executable, *map(str, run), "jobs-*.ndjson"])
+    return pid, terminal
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ctrl-Z suspends the first process only")
+@pytest.mark.parametrize("then", [signal.SIGCONT, signal.SIGKILL], ids=lambda number: number.name)
+async def test_ctrl_z_suspends_all_of_them_and_leaves_nobody_behind(tmp_path, sandbox, begin, then):
+    lines = 500
+    write_files(tmp_path, FILES, lines)
+    pid, terminal = begin_at_a_terminal(sandbox, tmp_path)
+    asyncio.get_running_loop().add_reader(terminal, read_away, terminal)
+    await until(lambda: taken(sandbox) >= lines)
+    members = children_of(pid)
+    os.write(terminal, b"\x1a")
+    await until(lambda: all(state_of(one) == "T" for one in (pid, *members)))
+    suspended_at = taken(sandbox)
+    await asyncio.sleep(0.3)
+    assert taken(sandbox) <= suspended_at + PLACES  # what was on its way
+    os.kill(pid, then)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    await until(lambda: not any(map(alive, members)))
+    ended = await (await begin(sandbox, *STEADY, processes=1)).end()
+
+    assert os.waitstatus_to_exitcode(status) == (0 if then is signal.SIGCONT else -signal.SIGKILL)
+    assert ended.text.count("already delivered") == (FILES if then is signal.SIGCONT else 0)
+    assert (sandbox.summary()["unique"], sandbox.summary()["duplicates"]) == (FILES * lines, 0)
+
+
+def read_away(terminal):
+    with suppress(OSError):  # so Linux tells the end of a terminal
+        if os.read(terminal, 65536):
+            return
+    asyncio.get_running_loop().remove_reader(terminal)
+    os.close(terminal)
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -271,6 +319,29 @@ async def test_what_cannot_be_is_refused_before_any_process_starts(tmp_path, san
     assert not (tmp_path / ".permutive-worker").exists()
 
 
+async def test_of_runs_that_begin_at_once_on_the_same_files_one_goes_on(tmp_path, sandbox, begin):
+    write_files(tmp_path, 4, 300)
+    runs = [await begin(sandbox, "--rate", 600) for _ in range(3)]
+    codes = [(await run.end()).code for run in runs]
+
+    assert 0 in codes, codes
+    assert set(codes) <= {0, 64}  # one that begins late finds all delivered
+    assert (sandbox.summary()["unique"], sandbox.summary()["duplicates"]) == (1200, 0)
+
+
+async def test_another_run_in_several_processes_is_refused_by_the_first_file(tmp_path, sandbox, begin):
+    write_files(tmp_path, 4, 20)
+    store = CheckpointStore(tmp_path / ".permutive-worker", f"{sandbox.url} default")
+    with store.alone_with([tmp_path / "jobs-0.ndjson"]):
+        refused = await (await begin(sandbox, inputs=("jobs-3.ndjson", "jobs-0.ndjson"))).end()
+        other = await (await begin(sandbox, inputs=("jobs-1.ndjson", "jobs-2.ndjson"))).end()
+
+    assert refused.code == 64, refused.text
+    assert "another worker is delivering jobs-0.ndjson" in refused.text
+    assert (other.code, taken(sandbox)) == (0, 40)
+    assert list((tmp_path / ".permutive-worker").glob("*.processes")) == []
+
+
 async def test_files_that_were_delivered_are_named_once_and_restart_sends_them_again(
     tmp_path, sandbox, begin
 ):
@@ -293,7 +364,7 @@ async def test_fewer_processes_than_asked_for_are_said_with_the_reason(tmp_path,
 
     assert ended.code == 0
     assert "processes.fewer" in ended.text
-    assert "there are 1 files" in ended.text
+    assert "there is 1 file to deliver, and a file is read by one process; `split -n l/4 FILE`" in ended.text
 
 
 async def test_a_reload_reaches_every_process_and_the_sum_keeps_the_rate(tmp_path, sandbox, begin):

@@ -18,7 +18,10 @@ from support.program import KEY, Ended, start
 from support.raw_server import OK, hang, raw_server, reset
 from support.worker import memory_worker
 
+from permutive_worker.http.plain import SUSPENDED_SECONDS
 from permutive_worker.model import Response
+from permutive_worker.sandbox.app import Sandbox
+from permutive_worker.sandbox.options import SandboxOptions
 
 pytestmark = pytest.mark.process
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # SIGHUP: tests/integration/test_sighup.py
@@ -68,6 +71,41 @@ async def test_a_stop_after_which_all_is_done_ends_with_0():
     summary = await delivering
 
     assert (summary.exit_code, summary.delivered, len(outcomes)) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+async def test_a_signal_while_the_interpreter_ends_does_not_change_the_exit_code(tmp_path, number):
+    (tmp_path / "jobs.ndjson").write_bytes(lines(identify(1)))
+    async with raw_server(OK) as server:
+        # What is registered first is called last; from then on there are signals until the process is gone.
+        program = f"""if 1:
+            import atexit, os, subprocess
+            from permutive_worker.cli.main import main
+            signals = f"while kill -{int(number)} {{os.getpid()}} 2>/dev/null; do :; done"
+            atexit.register(subprocess.Popen, ["sh", "-c", signals])
+            main(["run", "--base-url", {server.url!r}, "jobs.ndjson"])"""
+        environ = os.environ | {"PERMUTIVE_API_KEY": KEY}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, cwd=tmp_path, env=environ, stderr=asyncio.subprocess.PIPE
+        )
+        told = await ended(process)
+
+    assert (told.code, told.summary["delivered"]) == (0, 1), told.text
+
+
+async def test_answers_that_came_while_the_program_was_suspended_are_read(tmp_path):
+    (tmp_path / "jobs.ndjson").write_bytes(lines(*map(identify, range(60))))
+    async with Sandbox(SandboxOptions(latency_seconds=0.3)) as sandbox:
+        options = ("--base-url", sandbox.url, "--rate", "50", "--burst", "1", "--timeout", "1")
+        process = await running(*options, "jobs.ndjson", cwd=tmp_path)
+        while sandbox.summary()["taken"] < 20:
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1 + SUSPENDED_SECONDS + 0.3)
+        process.send_signal(signal.SIGCONT)
+        told = await ended(process)
+
+    assert (told.code, told.summary["delivered"], told.summary["ambiguous"]) == (0, 60, 0), told.text
 
 
 async def test_what_was_read_until_the_stop_is_not_taken_for_the_whole_input(tmp_path):

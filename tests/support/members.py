@@ -26,10 +26,15 @@ def job_ids(path):
 
 def alive(pid):
     """Whether a process runs; one that only waits to be asked for its exit code does not."""
+    return state_of(pid) not in ("Z", "")
+
+
+def state_of(pid):
+    """The letter that `ps` shows; empty if there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return ""
 
 
 def children_of(pid):
