@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from permutive_worker.cli.printable import printable
 from permutive_worker.cli.process import run_to_exit
 from permutive_worker.cli.typos import Choice
 from permutive_worker.config import Settings
-from permutive_worker.control.exit_code import worst
+from permutive_worker.control.exit_code import DEAD_LETTERS, STOPPED_EARLY, worst
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.errors import UsageError
 from permutive_worker.jobs.dead_letter import DeadLetter
@@ -104,11 +104,20 @@ def replay(
     settings = settings_from_options(options, os.environ)
     keyring = load_keyring(os.environ)
     store = checkpoint_store(settings, keyring, restart=restart)
-    codes = {_replay(file, settings, keyring, keep, store) for file in files}
+    codes: set[int] = set()
+    for number, file in enumerate(files, 1):
+        code, stopped = _replay(file, settings, keyring, keep, store)
+        codes.add(code)
+        if stopped and files[number:]:
+            _tell_left(files[number:])
+            return worst({*codes, STOPPED_EARLY})
     return worst(codes)
 
 
-def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter, store: CheckpointStore) -> int:
+def _replay(
+    file: Path, settings: Settings, keyring: Keyring, keep: Filter, store: CheckpointStore
+) -> tuple[int, bool]:
+    """Return the exit code, and whether what ended it early is true of all files: a signal, a key, a full disk."""
     renamed = _take(file, store)
     with _locked(renamed):
         output = msgspec.structs.replace(settings.output, dead_letters=str(file))
@@ -126,7 +135,12 @@ def _replay(file: Path, settings: Settings, keyring: Keyring, keep: Filter, stor
         else:
             name = printable(str(renamed))
             click.echo(f"permutive-worker: {name} is kept: run the same replay again", err=True)
-    return code
+        return code, workers[0].stopping.requested or code not in {0, DEAD_LETTERS}
+
+
+def _tell_left(files: Sequence[Path]) -> None:
+    names = printable(", ".join(map(str, files)))
+    click.echo(f"permutive-worker: not begun: {names}", err=True)
 
 
 def _worker(

@@ -31,13 +31,12 @@ from permutive_worker.errors import TransportError
 from permutive_worker.http.plain import (
     KEEPALIVE_SECONDS,
     MAX_BODY_BYTES,
-    SWEEP_SECONDS,
     Connector,
     proxy_authorization,
     transport_error,
-    was_suspended,
 )
 from permutive_worker.http.request_bytes import RequestBytes
+from permutive_worker.http.sweep import Sweep
 from permutive_worker.model import Request, Response
 
 TESTED: Final = ((3, 12), (3, 14))  # the oldest and the newest aiohttp that passed tests/contract
@@ -265,7 +264,7 @@ class LeanWire:
         self._busy: set[_Held] = set()
         self._waiting = 0
         self._skims = _can_skim()
-        self._timer: asyncio.TimerHandle | None = None
+        self._sweep = Sweep(self._end_late)
         self._closed = False
         self._proxy: URL | None = None
         self._proxy_headers: dict[str, str] = {}
@@ -297,8 +296,8 @@ class LeanWire:
         held = self._take(now) or await self._connect(deadline)
         held.deadline = deadline
         self._busy.add(held)
-        if self._timer is None:
-            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        if not self._sweep.runs:
+            self._sweep.start()
         try:
             response = await held.exchange(data, with_body=request.method != "HEAD")
         except BaseException:
@@ -313,27 +312,19 @@ class LeanWire:
     def close(self) -> None:
         """Close the idle connections; those in use close when their attempt ends."""
         self._closed = True
-        if self._timer is not None and not self._busy:
-            self._timer.cancel()
-            self._timer = None  # one who connects now wants another
+        if not self._busy:
+            self._sweep.stop()
         while self._idle:
             self._idle.pop().connection.close()
 
-    def _sweep(self) -> None:
-        """One look at all connections instead of a timer for each attempt."""
-        if was_suspended(self._loop, self._timer):
-            self._timer = self._loop.call_later(SWEEP_SECONDS, self._end_late)
-        else:
-            self._end_late()
-
-    def _end_late(self) -> None:
-        now, idle = self._loop.time(), self._idle
+    def _end_late(self, now: float) -> bool:
+        idle = self._idle
         for held in self._busy:
             if held.deadline <= now:
                 held.expire()
         while idle and idle[0].idle_since <= now - KEEPALIVE_SECONDS:
             idle.popleft().connection.close()
-        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._busy or idle else None
+        return bool(self._busy or idle)
 
     def _take(self, now: float) -> _Held | None:
         """Return the connection that was used last, if it is still good."""

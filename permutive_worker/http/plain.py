@@ -20,14 +20,13 @@ from permutive_worker.credentials import Credentials
 from permutive_worker.errors import TransportError
 from permutive_worker.http.handshake import shake_hands
 from permutive_worker.http.names import Names
+from permutive_worker.http.sweep import Sweep
 from permutive_worker.http.tls import trusting
 from permutive_worker.model import Request, Response
 
 MAX_BODY_BYTES: Final = 256 * 1024  # of an answer; what is beyond is not read
 KEEPALIVE_SECONDS: Final = 10  # shorter than any server's, or its close looks like a reset after sending
 DNS_SECONDS: Final = 60  # a host that moves is found again so soon
-SWEEP_SECONDS: Final = 0.1  # a late answer costs this much more; a timer per attempt costs 6 µs
-SUSPENDED_SECONDS: Final = 1.0  # by which a sweep is late: the process stood still, more likely than the loop
 MAX_CACHED_URLS: Final = 64  # the paths without an id; parsing one costs 5 µs
 
 
@@ -81,11 +80,6 @@ class Connector(aiohttp.TCPConnector):
         return cut
 
 
-def was_suspended(loop: asyncio.AbstractEventLoop, timer: asyncio.TimerHandle | None) -> bool:
-    """Whether the timer that ran is so late that answers may have come meanwhile: read them before any is given up."""
-    return timer is not None and loop.time() > timer.when() + SUSPENDED_SECONDS
-
-
 class Deadlines:
     """One sweep over what is in flight instead of a timer for each attempt.
 
@@ -99,14 +93,14 @@ class Deadlines:
         self._deadlines: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._sweep = Sweep(self._end_late)
 
     def begin(self) -> asyncio.Task[Any]:
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101  (a wire is awaited by a task)
         self._deadlines[task] = self._loop.time() + self._timeout_seconds
-        if self._timer is None:
-            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        if not self._sweep.runs:
+            self._sweep.start()
         return task
 
     def end(self, task: asyncio.Task[Any]) -> None:
@@ -117,21 +111,14 @@ class Deadlines:
         """Whether a cancellation that reached the call is the sweep's alone; then it is taken back."""
         return task in self._late and task.uncancel() == 0
 
-    def _sweep(self) -> None:
-        if was_suspended(self._loop, self._timer):
-            self._timer = self._loop.call_later(SWEEP_SECONDS, self._end_late)
-        else:
-            self._end_late()
-
-    def _end_late(self) -> None:
-        now = self._loop.time()
+    def _end_late(self, now: float) -> bool:
         for task, deadline in self._deadlines.items():
             if deadline > now:
                 break
             if task not in self._late:
                 self._late.add(task)
                 task.cancel()
-        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._deadlines else None
+        return bool(self._deadlines)
 
 
 class PlainWire:

@@ -16,7 +16,8 @@ from support.wires import KEY, WIRES, post, wire_to
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import TransportError, UnreachableError
 from permutive_worker.http import lean
-from permutive_worker.http.plain import MAX_BODY_BYTES, SUSPENDED_SECONDS
+from permutive_worker.http.plain import MAX_BODY_BYTES
+from permutive_worker.http.sweep import SUSPENDED_SECONDS
 from permutive_worker.model import Request
 
 

@@ -174,3 +174,21 @@ async def test_a_killed_replay_is_finished_where_it_was(tmp_path, sandbox):
     left = {path.name for path in tmp_path.iterdir()} - {".permutive-worker"}
     assert left == {"jobs.ndjson"}
     assert not [path for path in (tmp_path / ".permutive-worker").iterdir() if "replaying" in path.name]
+
+
+async def test_a_signal_ends_the_replay_of_all_files(tmp_path, sandbox):
+    await make_dead_letters(tmp_path, 400)
+    second = tmp_path / "second.ndjson"
+    second.write_bytes((tmp_path / "dead-letters.ndjson").read_bytes())
+    arguments = ("replay", "dead-letters.ndjson", "second.ndjson", "--base-url", sandbox.url)
+    process = await start(*arguments, "--rate", 200, cwd=tmp_path)
+    while sandbox.summary()["taken"] < 50:
+        await asyncio.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, told = await process.communicate()
+
+    assert process.returncode == 75, told.decode()
+    assert b"not begun: second.ndjson\n" in told
+    assert sandbox.summary()["taken"] < 400
+    assert len(second.read_bytes().splitlines()) == 400
+    assert not (tmp_path / "second.ndjson.replaying").exists()

@@ -18,7 +18,7 @@ from support.program import KEY, Ended, start
 from support.raw_server import OK, hang, raw_server, reset
 from support.worker import memory_worker
 
-from permutive_worker.http.plain import SUSPENDED_SECONDS
+from permutive_worker.http.sweep import SUSPENDED_SECONDS
 from permutive_worker.model import Response
 from permutive_worker.sandbox.app import Sandbox
 from permutive_worker.sandbox.options import SandboxOptions

@@ -14,7 +14,7 @@ from support.wires import KEY, post, wire_to
 
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import TransportError
-from permutive_worker.http import lean
+from permutive_worker.http import lean, sweep
 from permutive_worker.http.lean import LeanWire
 from permutive_worker.http.plain import MAX_BODY_BYTES, PlainWire, open_session
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 async def test_idle_connections_are_closed_unasked(monkeypatch):
     monkeypatch.setattr(lean, "KEEPALIVE_SECONDS", 0.0)
-    monkeypatch.setattr(lean, "SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(sweep, "SWEEP_SECONDS", 0.01)
     closed = asyncio.Event()
 
     async def answer(writer):
