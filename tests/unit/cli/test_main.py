@@ -118,16 +118,15 @@ def test_a_flag_and_a_kind_get_it_too(ended):
     assert (code, "did you mean identify?" in told) == (78, True)
 
 
+def run_into(stdout, line):
+    command = [sys.executable, "-m", "permutive_worker", *line.split()]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
 @pytest.mark.parametrize("line", ["config show", "config schema", "completion bash", "--help"])
 def test_a_full_disk_is_no_bug(line):
     with Path("/dev/full").open("w") as full:
-        ended = subprocess.run(
-            [sys.executable, "-m", "permutive_worker", *line.split()],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        ended = run_into(full, line)
 
     assert (ended.returncode, ended.stderr) == (
         74,
@@ -140,13 +139,7 @@ def test_nobody_who_reads_is_no_bug(line):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as nobody:
-        ended = subprocess.run(
-            [sys.executable, "-m", "permutive_worker", *line.split()],
-            stdout=nobody,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        ended = run_into(nobody, line)
 
     assert (ended.returncode, ended.stderr) == (0, "")
 
