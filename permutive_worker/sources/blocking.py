@@ -14,22 +14,29 @@ _Call = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]
 class BlockingCalls:
     """Runs one call after the other. Why not an executor: Python waits for those at its exit, and a library
     that waits for a dead broker may take a minute.
+
+    Attributes:
+        kept: lives as long as the thread. For what blocks whoever forgets it last.
     """
 
     def __init__(self, name: str) -> None:
+        self.kept: object = None
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._name = name
         self._is_begun = False
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Return what it returns. Cancellation: the call goes on, its result is nobody's."""
+        return await self.start(function)
+
+    def start(self, function: Callable[[], Result]) -> "asyncio.Future[Result]":
         if not self._is_begun:
             self._is_begun = True
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._calls.put((function, loop, future))
-        return await future
+        return future
 
     def end(self) -> None:
         """The thread ends after the calls that were made."""

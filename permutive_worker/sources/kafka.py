@@ -78,7 +78,7 @@ class KafkaBroker:
         """The library connects again by itself and stays a member if it can; here we see whether it did."""
         if self._member is None:
             with making(self.where):
-                self._member = self._new_member(asyncio.get_running_loop())
+                self._member = self._calls.kept = self._new_member(asyncio.get_running_loop())
         member = self._member
         self._trouble.forget()
         with connecting(self.where, self._trouble):
@@ -307,18 +307,29 @@ class KafkaBroker:
         return lag
 
     async def close(self) -> None:
+        """Commit and leave. Cancellation: the thread leaves all the same.
+
+        A member must not be forgotten before it left: the library's destructor, wherever Python happens to call it,
+        can wait for ever for a group that is away (2.16: `rd_kafka_destroy` under the garbage collector).
+        """
         self._closing = True
         self._moved.set()
+        try:
+            await self._commit_last()
+        finally:
+            member, self._member = self._member, None
+            leaving = self._calls.start(member.close) if member is not None else None
+            self._calls.end()
+        if leaving is not None:
+            with suppress(TimeoutError, KafkaException, RuntimeError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await leaving
+
+    async def _commit_last(self) -> None:
         if self._member is not None and not self._trouble.is_down:
             with suppress(LinkError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS), self._committing:
                     await self._send_commit()
-        member, self._member = self._member, None
-        if member is not None:
-            with suppress(TimeoutError, KafkaException, RuntimeError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await self._calls.run(member.close)
-        self._calls.end()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,6 +1,8 @@
 """What only a group of Kafka has: partitions that move, pause, and stay."""
 
 import asyncio
+import gc
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -241,6 +243,42 @@ async def test_a_hold_gives_back_and_a_resume_delivers_again(broker, opened):
     assert {delivery.place for delivery in again} == {delivery.place for delivery in received[1::2]}
     assert source.redeliveries == COUNT // 2
     settle(source, again)
+
+
+async def test_a_member_leaves_also_if_its_close_is_given_up(broker, opened):
+    source = await opened()
+    await broker.publish(LINES)
+    received = await receive(source, COUNT)
+    consumer = source._broker._member._consumer
+    broker.mock.delay(0.5)  # its last commit is slower than the one who closes wants to wait
+    settle(source, received)
+    await asyncio.sleep(0.1)
+    closing = asyncio.create_task(source._broker.close())
+    await asyncio.sleep(0.1)
+    closing.cancel()
+    broker.mock.delay(0)
+
+    def has_left():
+        with suppress(RuntimeError):  # a consumer that is closed says so
+            return consumer.assignment() is None
+        return True
+
+    await until(has_left)
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+
+
+async def test_a_member_that_nobody_closed_is_not_forgotten(broker):
+    source = broker.source()
+    await source._broker.connect()
+    member, calls = weakref.ref(source._broker._member), weakref.ref(source._broker._calls)
+
+    del source
+    gc.collect()
+
+    assert member() is not None
+    await calls().run(member().close)
+    calls().end()
 
 
 async def test_no_more_is_in_hand_than_may_come_again(broker, opened):
