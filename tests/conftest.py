@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import os
+import signal
 import sys
 
 import pytest
@@ -12,6 +13,13 @@ from hypothesis import settings
 
 settings.register_profile("default", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("default")
+
+
+def pytest_sessionstart():
+    """Who starts a run by `nohup` or `&` ignores signals, and so would the programs that the tests start."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 FIXTURES_SECONDS = 120.0  # more than the fixtures of a test may take; see also faulthandler_timeout
