@@ -229,7 +229,7 @@ class Fleet:
             "elapsed_seconds": self._elapsed_seconds(),
             "input_position_bytes": self._deal.done_bytes + sum(one.position_bytes for one in self._members),
             "input_size_bytes": self._deal.done_bytes + sum(one.size_bytes for one in self._members),
-            "total": sum(known) if len(known) == len(lines) else None,
+            "total": sum(known) if len(known) == len(lines) and self._state != "starting" else None,
             "exit_code": self.exit_code() if self._state == "ended" else None,
         }
         if self._state != "running":
