@@ -6,7 +6,7 @@ attempts, the last one used first, so that few are kept warm and the others age 
 TLS, proxies and the parsing of answers stay aiohttp's; but what its connector has made speaks to `_Held`
 from then on, which hands each byte to the parser, and a whole answer to the attempt that waits for it.
 
-All names of aiohttp that its documentation does not promise are in this file: `Connector.connect` with
+All names of aiohttp that its documentation does not promise are in this file, but for two in `plain`: `Connector.connect` with
 three arguments, `ClientRequest`, `Connection.protocol`, of that `transport`, `connection_lost` and
 `should_close`, the arguments of `HttpResponseParser`, and what its bodies ask of a protocol: `connected`,
 `pause_reading`, `resume_reading` and, before 3.14, `_reading_paused`. They are the same in aiohttp 3.12 to

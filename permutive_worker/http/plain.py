@@ -2,7 +2,8 @@
 
 Known of aiohttp 3.10 to 3.14: an answer that a server sends on an idle connection (a 408, say) is
 handed to the next request on it. Idle connections are dropped after 10 s to make that rare. And a session
-sends a GET or DELETE again by itself; ours (`open_session`) does not.
+sends a GET or DELETE again by itself; ours (`open_session`) does not. Of aiohttp's names that are not public this
+file uses `TCPConnector._create_connection` and `ClientSession._retry_connection`.
 """
 
 import asyncio
