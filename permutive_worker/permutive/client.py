@@ -106,7 +106,7 @@ class PermutiveClient:
             max_in_flight=max_in_flight,
             session=session,
             wire=wire,
-            proxies={url: _proxy(proxy, url) for url in urls.values()},
+            proxies={url: _proxy(proxy, url) for url in urls.values()} if wire is None else {},
             headers=headers,
             ca_file=os.fspath(ca_file) if ca_file is not None else None,
         )
