@@ -55,7 +55,7 @@ def proxy_from_environment(base_url: str, environ: Mapping[str, str]) -> str | N
     for name in (f"{target.scheme}_proxy", "all_proxy"):
         variable, value = _variable(environ, name)
         if value:
-            return _proxy(variable, value)
+            return proxy_url(variable, value)
     return None
 
 
@@ -66,13 +66,18 @@ def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _proxy(variable: str, value: str) -> str:
+def proxy_url(name: str, value: str) -> str:
+    """Return the URL of a proxy; without a scheme it is http.
+
+    Raises:
+        ConfigurationError: it is none; `name` says who gave it.
+    """
     url = value if "://" in value else f"http://{value}"
     parts = _split(url)
     if parts is None:
-        raise ConfigurationError(f"{variable} must be a URL such as http://proxy.example.com:3128")
+        raise ConfigurationError(f"{name} must be a URL such as http://proxy.example.com:3128")
     if parts.scheme not in {"http", "https"}:
-        raise ConfigurationError(f"{variable} must be an http:// or https:// proxy; others are not supported")
+        raise ConfigurationError(f"{name} must be an http:// or https:// proxy; others are not supported")
     return url
 
 

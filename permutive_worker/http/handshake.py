@@ -45,7 +45,8 @@ async def shake_hands(
     except ssl.SSLError as error:
         raise UnreachableError(f"{what} cannot be reached: {_fault(error)}") from None
     except OSError as error:  # a timeout is one, too
-        raise UnreachableError(f"{what} cannot be reached: {error.strerror or 'no answer'}") from None
+        silent = "no answer" if isinstance(error, TimeoutError) else "it closes the connection"
+        raise UnreachableError(f"{what} cannot be reached: {error.strerror or silent}") from None
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         raise UnreachableError(f"{what} cannot be reached: it does not answer as a proxy does") from None
 

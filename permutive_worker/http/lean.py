@@ -6,7 +6,7 @@ attempts, the last one used first, so that few are kept warm and the others age 
 TLS, proxies and the parsing of answers stay aiohttp's; but what its connector has made speaks to `_Held`
 from then on, which hands each byte to the parser, and a whole answer to the attempt that waits for it.
 
-All names of aiohttp that its documentation does not promise are in this file: `Connector.connect` with
+All names of aiohttp that its documentation does not promise are in this file, but for two in `plain`: `Connector.connect` with
 three arguments, `ClientRequest`, `Connection.protocol`, of that `transport`, `connection_lost` and
 `should_close`, the arguments of `HttpResponseParser`, and what its bodies ask of a protocol: `connected`,
 `pause_reading`, `resume_reading` and, before 3.14, `_reading_paused`. They are the same in aiohttp 3.12 to
@@ -32,8 +32,8 @@ from permutive_worker.http.plain import (
     KEEPALIVE_SECONDS,
     MAX_BODY_BYTES,
     Connector,
+    connect_error,
     proxy_authorization,
-    transport_error,
 )
 from permutive_worker.http.request_bytes import RequestBytes
 from permutive_worker.http.sweep import Sweep
@@ -42,8 +42,6 @@ from permutive_worker.model import Request, Response
 TESTED: Final = ((3, 12), (3, 14))  # the oldest and the newest aiohttp that passed tests/contract
 MAX_AGE_SECONDS: Final = 60.0  # of a connection: a change of the host's address is noticed so soon
 PIECE_BYTES: Final = 4096  # unpacked at once: 4 MB at most; aiohttp 3.13.0 sets no bound of its own
-
-_CONNECT_KINDS: Final = {"connect", "connect_timeout", "dns", "tls", "proxy"}
 
 
 def misfit() -> str | None:
@@ -362,7 +360,7 @@ class LeanWire:
             async with asyncio.timeout_at(deadline):
                 return await self._open()
         except (aiohttp.ClientError, OSError) as error:  # aiohttp's texts hold the URL
-            raise self._failure(error) from None
+            raise connect_error(error, proxied=self._proxy is not None) from None
         finally:
             self._waiting -= waits
             if isinstance(connector, Connector) and task is not None:
@@ -388,11 +386,3 @@ class LeanWire:
             proxy=self._proxy,
             proxy_headers=CIMultiDict(self._proxy_headers) if self._proxy is not None else None,
         )
-
-    def _failure(self, error: BaseException) -> TransportError:
-        kind = transport_error(error).kind
-        if kind == "timeout":
-            kind = "connect_timeout"
-        elif kind not in _CONNECT_KINDS:  # whatever else breaks before there is a connection
-            kind = "proxy" if self._proxy is not None else "connect"
-        return TransportError(kind, sent=False)

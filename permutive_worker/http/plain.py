@@ -1,7 +1,9 @@
 """The plain wire: one attempt through `aiohttp.ClientSession.request`.
 
 Known of aiohttp 3.10 to 3.14: an answer that a server sends on an idle connection (a 408, say) is
-handed to the next request on it. Idle connections are dropped after 10 s to make that rare.
+handed to the next request on it. Idle connections are dropped after 10 s to make that rare. And a session
+sends a GET or DELETE again by itself; ours (`open_session`) does not. Of aiohttp's names that are not public this
+file uses `TCPConnector._create_connection` and `ClientSession._retry_connection`.
 """
 
 import asyncio
@@ -29,6 +31,8 @@ KEEPALIVE_SECONDS: Final = 10  # shorter than any server's, or its close looks l
 DNS_SECONDS: Final = 60  # a host that moves is found again so soon
 MAX_CACHED_URLS: Final = 64  # the paths without an id; parsing one costs 5 µs
 
+_CONNECT_KINDS: Final = {"connect", "connect_timeout", "dns", "tls", "proxy"}
+
 
 def open_session(
     max_connections: int, timeout_seconds: float, tls: ssl.SSLContext | None = None
@@ -40,7 +44,7 @@ def open_session(
     `max_connections` is 0 for no bound; `tls` says whose certificates are trusted (`http.tls`);
     None: those the system trusts.
     """
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=Connector(
             limit=max_connections,
             resolver=Names(),
@@ -53,10 +57,13 @@ def open_session(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds, ceil_threshold=math.inf),
         trust_env=False,
     )
+    # Else a GET or DELETE whose held connection breaks is sent again, past gate and count; no public name says so.
+    session._retry_connection = False  # noqa: SLF001
+    return session
 
 
 class Connector(aiohttp.TCPConnector):
-    """Remembers who was cancelled before there was a connection: nothing of that request was sent.
+    """Remembers who failed, or was cancelled, before there was a connection: nothing of that request was sent.
 
     Costs nothing where a connection is used again.
     """
@@ -69,12 +76,12 @@ class Connector(aiohttp.TCPConnector):
     async def _create_connection(self, *arguments: Any, **named: Any) -> Any:
         try:  # names, TCP, TLS, the proxy
             return await super()._create_connection(*arguments, **named)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, aiohttp.ClientError, OSError):
             self._cut.add(asyncio.current_task())
             raise
 
     def forget(self, task: asyncio.Task[Any]) -> bool:
-        """Whether this task was cancelled so; asked once."""
+        """Whether this task failed so; asked once."""
         cut = task in self._cut
         self._cut.discard(task)
         return cut
@@ -193,17 +200,23 @@ class PlainWire:
         except asyncio.CancelledError:
             if answer is not None:
                 answer.close()
-            connector = self._session.connector
-            unsent = isinstance(connector, Connector) and connector.forget(task)
+            unsent = self._is_unsent(task)
             if not self._deadlines.is_timeout(task):
                 raise
             if answer is not None:  # its status was read, and decides
                 return Response(answer.status, answer.headers, b"", truncated=True)
             raise TransportError("connect_timeout" if unsent else "timeout", sent=not unsent) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise transport_error(error) from None  # aiohttp's texts hold the URL, and so `k=`
+            # aiohttp's texts hold the URL, and so `k=`.
+            if self._is_unsent(task):
+                raise connect_error(error, proxied=self._proxy is not None) from None
+            raise transport_error(error) from None
         finally:
             self._deadlines.end(task)
+
+    def _is_unsent(self, task: asyncio.Task[Any]) -> bool:
+        connector = self._session.connector
+        return isinstance(connector, Connector) and connector.forget(task)
 
     def _headers_for(self, request: Request) -> CIMultiDict[str]:
         if request.key_in_query:
@@ -245,7 +258,7 @@ async def read_body(content: aiohttp.StreamReader, max_bytes: int) -> tuple[byte
     body = bytearray()
     try:
         body += await content.readany()
-        while not content.at_eof() and len(body) < max_bytes:
+        while not content.at_eof() and len(body) <= max_bytes:
             body += await content.readany()
     except (aiohttp.ClientError, OSError):
         return b"", True
@@ -280,3 +293,13 @@ def transport_error(error: BaseException) -> TransportError:
         case aiohttp.ClientOSError() | OSError():
             return TransportError("reset", sent=True)
     return TransportError("protocol", sent=True)
+
+
+def connect_error(error: BaseException, *, proxied: bool) -> TransportError:
+    """Translate what happened before there was a connection: names, TCP, TLS, the tunnel of a proxy."""
+    kind = transport_error(error).kind
+    if kind == "timeout":
+        kind = "connect_timeout"
+    elif kind not in _CONNECT_KINDS:  # whatever else breaks there
+        kind = "proxy" if proxied else "connect"
+    return TransportError(kind, sent=False)

@@ -31,21 +31,13 @@ from permutive_worker.permutive.meaning import (
     verdict_of_silence,
     wait_seconds,
 )
+from permutive_worker.permutive.options import Options
 from permutive_worker.permutive.pool import Pool
 from permutive_worker.permutive.turnstile import Closed, Turnstile
 
 T = TypeVar("T")
 
 BACKOFF: Final = Backoff(0.5, 2.0, 8.0)  # someone waits for a call, unlike for a job
-
-
-class Options(msgspec.Struct, frozen=True):
-    """How calls are made; see `PermutiveClient.with_options`."""
-
-    timeout_seconds: float = 10.0
-    max_attempts: int = 3
-    idempotent: bool | None = None
-    longest_wait_seconds: float = 60.0
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -76,13 +68,18 @@ class Caller:
         Raises:
             ApiError: one of its tree.
         """
+        turnstile = self.pool.turnstile(self.credentials)  # of all attempts: none is made after `close`
         repeatable = call.repeatable if self.options.idempotent is None else self.options.idempotent
         doubtful = False  # an earlier attempt may have been taken
         attempt = 0
         while True:
             attempt += 1
             key = self.credentials.key
-            outcome = await self._attempt(call, attempt)
+            try:
+                outcome = await self._attempt(turnstile, call, attempt)
+            except ApiError as unsent:
+                unsent.ambiguous = doubtful
+                raise
             if isinstance(outcome, Response):
                 return outcome
             error, verdict = outcome.error, outcome.verdict
@@ -91,7 +88,7 @@ class Caller:
             doubtful = doubtful or verdict.ambiguous
             error.ambiguous = doubtful
             if verdict.action is Action.HALT:
-                if not self._has_another(key):
+                if not self._has_another(key, turnstile):
                     raise error
             elif not self._again(verdict, attempt, repeatable=repeatable):
                 raise error
@@ -122,20 +119,19 @@ class Caller:
             return False
         return (verdict.retry_after_seconds or 0.0) <= options.longest_wait_seconds
 
-    def _has_another(self, refused_key: str) -> bool:
+    def _has_another(self, refused_key: str, turnstile: Turnstile) -> bool:
         """Look at the key file again: only a new key is worth another attempt."""
         if self.credentials.refresh():
-            self.pool.turnstile(self.credentials).key_changed()
+            turnstile.key_changed()
         return self.credentials.key != refused_key
 
-    async def _attempt(self, call: Call, attempt: int) -> Response | _Failure:
+    async def _attempt(self, turnstile: Turnstile, call: Call, attempt: int) -> Response | _Failure:
         pool, base_url = self.pool, self._base_url(call)
         now = pool.clock.monotonic
-        wire = pool.wire(self.credentials, self.options.timeout_seconds)
-        turnstile = pool.turnstile(self.credentials)
         probe = await self._enter(turnstile, call, attempt - 1)
         sent_at = now()
         try:
+            wire = pool.wire(self.credentials, self.options.timeout_seconds)
             response = await wire.send(call.request)
         except TransportError as error:
             verdict = verdict_of_silence(error)
@@ -160,15 +156,17 @@ class Caller:
 
     def _not_sent(self, call: Call, closed: Closed, attempts: int) -> ApiError:
         url = self._base_url(call).rstrip("/") + call.shown_path
-        again = f"{call.name} was not sent: the API {{}}, and is asked again in {closed.seconds:.1f} s"
+        unsent = f"{call.name} was not sent{' again' if attempts else ''}"
+        later = f"and is asked again in {closed.seconds:.1f} s"
         match closed.why:
             case "paused":
-                text = again.format("asks to wait")
+                text = f"{unsent}: the API asks to wait, {later}"
                 return RateLimitError(text, url=url, attempts=attempts, retry_after=closed.seconds)
             case "down":
-                text = f"{call.name} was not sent: the API does not answer"
-                return ApiConnectionError(text, url=url, attempts=attempts)
-        return AuthenticationError(again.format("refused the key"), url=url, attempts=attempts)
+                return ApiConnectionError(f"{unsent}: the API does not answer", url=url, attempts=attempts)
+            case "closed":
+                return ApiConnectionError(f"{unsent}: the client was closed", url=url, attempts=attempts)
+        return AuthenticationError(f"{unsent}: the API refused the key, {later}", url=url, attempts=attempts)
 
     def _base_url(self, call: Call) -> str:
         return self.pool.base_urls[api_of(call.request.path)]

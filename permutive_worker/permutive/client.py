@@ -9,19 +9,20 @@ import aiohttp
 import msgspec
 
 from permutive_worker.control.pace import Pace
-from permutive_worker.credentials import WORKSPACES, Credentials, Keyring, load_keyring
+from permutive_worker.credentials import WORKSPACES, Keyring, load_keyring
 from permutive_worker.errors import ConfigurationError
-from permutive_worker.http.address import base_url_fault, proxy_from_environment
+from permutive_worker.http.address import base_url_fault, proxy_from_environment, proxy_url
 from permutive_worker.http.gate import Gate
 from permutive_worker.http.plain import MAX_BODY_BYTES
 from permutive_worker.limits.local import LocalLimiter
 from permutive_worker.permutive.call import DEFAULT_BASE_URL, ELSEWHERE, PREFIXES, Api
-from permutive_worker.permutive.caller import Caller, Options
+from permutive_worker.permutive.caller import Caller
 from permutive_worker.permutive.cohorts import Cohorts
 from permutive_worker.permutive.context import Context
 from permutive_worker.permutive.events import Events
 from permutive_worker.permutive.imports import Imports
 from permutive_worker.permutive.models import Alias, Event, Membership
+from permutive_worker.permutive.options import Options, check_count, check_fields, check_rate
 from permutive_worker.permutive.pool import Pool
 from permutive_worker.permutive.segmentation import Segmentation
 from permutive_worker.permutive.segments import Segments
@@ -82,7 +83,7 @@ class PermutiveClient:
             proxy: instead of what the environment says.
             headers: sent with every request, in place of ours of the same name.
             ca_file: certificates (PEM) to trust beside the system's.
-            session: your own; it is not closed.
+            session: your own; it is not closed. aiohttp lets it send a GET or DELETE again if its connection breaks.
             gates: by name of the workspace, such as another client's or a worker's, to share them.
             wire: instead of HTTP, for tests.
             clock: for tests.
@@ -91,30 +92,24 @@ class PermutiveClient:
             ConfigurationError, CredentialsError: one sentence that says what to do.
         """
         keyring = _keyring(api_key, credentials)
-        urls = _base_urls(base_url, base_urls or {}, allow_http=allow_http)
+        options = Options(timeout, max_attempts, None, max_retry_after)
+        check_count("max_in_flight", max_in_flight)
+        check_rate(rate_per_second)
+        check_fields(headers or {})
         given = gates or {}
-
-        def gate_of(key: Credentials) -> Gate:
-            limiter = LocalLimiter(rate_per_second) if rate_per_second else None
-            pace = Pace(rate_per_second) if rate_per_second else None
-            return given.get(key.name) or Gate(max_in_flight, limiter, pace)
-
-        def proxy_of(url: str) -> str | None:
-            return proxy or proxy_from_environment(url, os.environ)
-
+        urls = _base_urls(base_url, base_urls or {}, allow_http=allow_http)
         pool = Pool(
             keyring,
             urls,
-            gate_of,
+            {key.name: given.get(key.name) or _gate(max_in_flight, rate_per_second) for key in keyring},
             clock or SystemClock(),
             max_in_flight=max_in_flight,
             session=session,
             wire=wire,
-            proxy_of=proxy_of,
+            proxies={url: _proxy(proxy, url) for url in urls.values()} if wire is None else {},
             headers=headers,
             ca_file=os.fspath(ca_file) if ca_file is not None else None,
         )
-        options = Options(_positive("timeout", timeout), _count(max_attempts), None, max_retry_after)
         self._use(Caller(pool, keyring.default(workspace), options))
 
     def _use(self, caller: Caller) -> None:
@@ -138,7 +133,10 @@ class PermutiveClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections it opened, also those of clients made of it. May be called twice."""
+        """Close the connections it opened, also those of clients made of it. May be called twice.
+
+        Calls that are under way fail. A call after it opens connections anew.
+        """
         await self._caller.pool.close()
 
     @property
@@ -185,12 +183,15 @@ class PermutiveClient:
             idempotent: True: repeat also what the API may have done already; False: never repeat that, not
                 even what is safe.
             max_retry_after: seconds a call waits if the API asks for it.
+
+        Raises:
+            ConfigurationError: as for a new client.
         """
         old = self._caller.options
         options = msgspec.structs.replace(
             old,
-            timeout_seconds=old.timeout_seconds if timeout is None else _positive("timeout", timeout),
-            max_attempts=old.max_attempts if max_attempts is None else _count(max_attempts),
+            timeout_seconds=old.timeout_seconds if timeout is None else timeout,
+            max_attempts=old.max_attempts if max_attempts is None else max_attempts,
             idempotent=old.idempotent if idempotent is None else idempotent,
             longest_wait_seconds=old.longest_wait_seconds if max_retry_after is None else max_retry_after,
         )
@@ -259,13 +260,13 @@ def _base_urls(base_url: str | None, single: Mapping[Api, str], *, allow_http: b
     return urls
 
 
-def _positive(name: str, seconds: float) -> float:
-    if not 0 < seconds < 1e9:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0")
-    return seconds
+def _gate(max_in_flight: int, rate_per_second: float) -> Gate:
+    if not rate_per_second:
+        return Gate(max_in_flight)
+    return Gate(max_in_flight, LocalLimiter(rate_per_second), Pace(rate_per_second))
 
 
-def _count(max_attempts: int) -> int:
-    if max_attempts < 1:
-        raise ConfigurationError("max_attempts must be 1 or more; the first attempt counts")
-    return max_attempts
+def _proxy(given: str | None, base_url: str) -> str | None:
+    if given:
+        return proxy_url("proxy", given)
+    return proxy_from_environment(base_url, os.environ)

@@ -3,7 +3,7 @@
 Clients that were made of one another (`with_options`, `in_workspace`) share a pool.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
@@ -28,26 +28,26 @@ class Pool:
         self,
         keyring: Keyring,
         base_urls: Mapping[Api, str],
-        gate_of: Callable[[Credentials], Gate],
+        gates: Mapping[str, Gate],
         clock: Clock,
         *,
         max_in_flight: int,
         session: aiohttp.ClientSession | None = None,
         wire: Wire | None = None,
-        proxy_of: Callable[[str], str | None] = lambda _: None,
+        proxies: Mapping[str, str | None],
         headers: Mapping[str, str] | None = None,
         ca_file: str | None = None,
     ) -> None:
-        """`wire` is used instead of HTTP; `proxy_of` says the proxy on the way to a base URL."""
+        """`gates` has one for each workspace, `proxies` one for each base URL; `wire` is used instead of HTTP."""
         self.keyring = keyring
         self.base_urls = base_urls
         self.clock = clock
-        self.gates = {key.name: gate_of(key) for key in keyring}
+        self.gates = gates
         self._max_connections = max_in_flight * len(keyring)
         self._session = session
         self._owned: aiohttp.ClientSession | None = None
         self._wire = wire
-        self._proxy_of = proxy_of
+        self._proxies = proxies
         self._headers = headers
         self._tls = trusting(ca_file) if ca_file is not None else None
         self._wires: dict[tuple[str, float, int], Wire] = {}
@@ -82,7 +82,7 @@ class Pool:
                 base_url,
                 credentials,
                 timeout_seconds=timeout_seconds,
-                proxy=self._proxy_of(base_url),
+                proxy=self._proxies[base_url],
                 headers=self._headers,
                 max_body_bytes=max_body_bytes,
             )
@@ -96,7 +96,7 @@ class Pool:
         return self._owned
 
     async def close(self) -> None:
-        """Close the session if it is ours, and leave the gates. May be called twice."""
+        """Close the session if it is ours, and leave the gates: calls that wait there fail. May be called twice."""
         for turnstile in self._turnstiles.values():
             turnstile.close()
         self._turnstiles.clear()

@@ -13,7 +13,7 @@ class Closed(Exception):  # noqa: N818  (it is no fault, it is what the gate say
     """The gate stays closed for longer than a call may wait; nothing was sent.
 
     Attributes:
-        why: "paused" (the API asks to wait), "down" (it does not answer), "refused" (the key).
+        why: "paused" (the API asks to wait), "down" (it does not answer), "refused" (the key), "closed" (the client).
         seconds: until it is worth asking again.
     """
 
@@ -36,12 +36,15 @@ class Turnstile:
         self._line = asyncio.Lock()  # FIFO: who waits longest is the leader
         self._alarm: asyncio.Future[None] | None = None
         self._claims = False  # whether the claim on the gate is ours
+        self._closed = False
         self._down_since = math.inf  # monotonic seconds: when the breaker was first seen open
         gate.watchers.append(self._wake)
 
     def close(self) -> None:
-        """Hear no more of the gate."""
+        """Hear no more of the gate; who waits here leaves."""
+        self._closed = True
         self._gate.watchers.remove(self._wake)
+        self._wake()
 
     async def enter(self, longest_wait_seconds: float) -> Halt | None:
         """Return when an attempt may start; it has entered the gate. Cancellation: safe.
@@ -50,7 +53,8 @@ class Turnstile:
             The halt that the attempt probes, to be given back with what came of it.
 
         Raises:
-            Closed: the key was refused, or the API asked to wait, or did not answer, for longer than that.
+            Closed: the key was refused, or the API asked to wait, or did not answer, for longer than that;
+                or `close` was called.
         """
         async with self._line:
             try:
@@ -109,6 +113,8 @@ class Turnstile:
 
     def _closed_seconds(self, longest_wait_seconds: float) -> float:
         now, gate = self._now(), self._gate
+        if self._closed:
+            raise Closed("closed", 0.0)
         refused = gate.halts.lane.closed_seconds(now)
         if 0 < refused < math.inf:
             raise Closed("refused", refused)

@@ -5,7 +5,6 @@ import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from datetime import datetime
 from typing import Any, Literal
 
 from permutive_worker import __version__
@@ -23,6 +22,7 @@ from permutive_worker.processes.member import Member
 from permutive_worker.processes.merging import add, merged_status
 from permutive_worker.processes.messages import Command, Farewell, Order, Pause
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.course import Course
 from permutive_worker.telemetry.logs import logger
 from permutive_worker.telemetry.metrics_file import metrics_file
 from permutive_worker.telemetry.progress import progress, summary
@@ -72,13 +72,10 @@ class Fleet:
         self._pauses: dict[str, Pause] = {}  # the last one of each workspace
         self._failed = 0  # dead letters the guard has heard of
         self._clock = SystemClock()
-        self._began = self._clock.monotonic()
-        self._began_at: datetime = self._clock.utc_now()
-        self._took_seconds: float | None = None
-        self._state: Literal["starting", "running", "ended"] = "starting"
+        self._course = Course(self._clock)
 
     def __repr__(self) -> str:
-        return f"<Fleet {self.run_id} {self._state} of {len(self._members)} processes>"
+        return f"<Fleet {self.run_id} {self._course.state} of {len(self._members)} processes>"
 
     def stop(self) -> None:
         """Tell every process to stop as on SIGTERM; safe to call from a signal handler."""
@@ -137,7 +134,7 @@ class Fleet:
             await open_admin(stack, listen, self.counts, self.look, self._clock, self._end)
             files = sum(len(share.paths) for share in self._deal.shares)
             logger().info("processes.start", processes=len(self._members), files=files)
-            self._state = "running"
+            self._course.run()
             async with asyncio.TaskGroup() as group:
                 for member in self._members:
                     group.create_task(self._see_through(member))
@@ -162,8 +159,7 @@ class Fleet:
     def _end(self, error: BaseException | None = None) -> None:
         if isinstance(error, Exception):
             self.stopping.errors.append(error)
-        if self._took_seconds is None:
-            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        self._course.end()
         self.look()
         if self.exit_code() == 0:
             self.counts.last_success_at = self._clock.utc_now()
@@ -225,15 +221,15 @@ class Fleet:
         known = [line for line in lines if line is not None]
         of_all: dict[str, Any] = {
             "run_id": self.run_id,
-            "started_at": self._began_at,
-            "elapsed_seconds": self._elapsed_seconds(),
+            "started_at": self._course.began_at,
+            "elapsed_seconds": self._course.elapsed_seconds,
             "input_position_bytes": self._deal.done_bytes + sum(one.position_bytes for one in self._members),
             "input_size_bytes": self._deal.done_bytes + sum(one.size_bytes for one in self._members),
-            "total": sum(known) if len(known) == len(lines) else None,
-            "exit_code": self.exit_code() if self._state == "ended" else None,
+            "total": sum(known) if len(known) == len(lines) and self._course.state != "starting" else None,
+            "exit_code": self.exit_code() if self._course.state == "ended" else None,
         }
-        if self._state != "running":
-            of_all["state"] = self._state
+        if self._course.state != "running":
+            of_all["state"] = self._course.state
         elif self.stopping.requested:
             of_all["state"] = "draining"
         if statuses:
@@ -247,15 +243,10 @@ class Fleet:
         }
         return Status(**({"state": "starting"} | nothing | of_all))
 
-    def _elapsed_seconds(self) -> float:
-        if self._took_seconds is not None:
-            return self._took_seconds
-        return self._clock.monotonic() - self._began
-
     def summary(self) -> Summary:
         """What all processes did together."""
         self._add_up()
-        told = progress(self.counts, self._elapsed_seconds(), None)
+        told = progress(self.counts, self._course.elapsed_seconds, None)
         return summary(self.run_id, self.counts, told, self.exit_code())
 
     def exit_code(self) -> int:

@@ -6,8 +6,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
-from typing import Literal
 
 from permutive_worker import __version__
 from permutive_worker.config import Settings
@@ -32,6 +30,7 @@ from permutive_worker.jobs.decode import KINDS, Decoder
 from permutive_worker.model import End, Progress, Summary
 from permutive_worker.ports import Clock, Destination, OutcomeWriter, Source, SystemClock, Wire
 from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.course import Course
 from permutive_worker.telemetry.metrics_file import metrics_file
 from permutive_worker.telemetry.progress import progress, summary
 from permutive_worker.telemetry.status import Status
@@ -107,14 +106,11 @@ class Worker:
         self._intake: Intake | None = None
         self._settler: Settler | None = None
         self._pipeline: Pipeline | None = None
-        self._began = self._clock.monotonic()
-        self._took_seconds: float | None = None
-        self._began_at: datetime = self._clock.utc_now()
+        self._course = Course(self._clock)
         self._writer_failed = False  # so what was settled may have no outcome on the disk
-        self._state: Literal["starting", "running", "ended"] = "starting"
 
     def __repr__(self) -> str:
-        return f"<Worker {self.run_id} {self._state} {list(self._workspaces.lanes.values())!r}>"
+        return f"<Worker {self.run_id} {self._course.state} {list(self._workspaces.lanes.values())!r}>"
 
     def stop(self) -> None:
         """Take nothing new, finish what is in flight, return the rest; safe to call from a signal handler."""
@@ -153,7 +149,7 @@ class Worker:
             async with AsyncExitStack() as stack:
                 await self._open(stack)
                 pipeline = await self._build(stack)
-                self._state = "running"
+                self._course.run()
                 await pipeline.run()
             self._end()
         self._tell_progress()
@@ -176,8 +172,7 @@ class Worker:
     def _end(self, error: BaseException | None = None) -> None:
         if isinstance(error, Exception):
             self.stopping.errors.append(error)
-        if self._took_seconds is None:
-            self._state, self._took_seconds = "ended", self._elapsed_seconds()
+        self._course.end()
         if self._source.finite and self.exit_code() == 0:
             self.counts.last_success_at = self._clock.utc_now()
 
@@ -195,7 +190,7 @@ class Worker:
     async def _build(self, stack: AsyncExitStack) -> Pipeline:
         settings = self.settings
         await self._open_workspaces(stack)
-        self._settler = Settler(
+        self._settler = settler = Settler(
             self._source,
             self.writers,
             self.counts,
@@ -204,31 +199,33 @@ class Worker:
             self._clock,
             on_settled=self._settled,
         )
-        self._intake = Intake(
+        self._intake = intake = Intake(
             self._source,
             Decoder(settings.input.type),
             self._workspaces.lane_of,
             self._budget,
             self.counts,
             self.stopping,
-            on_end=self._settler.put,
+            on_end=settler.put,
             now=self._clock.monotonic,
         )
-        trouble = self._trouble()
-        senders = [(lane, self._sender(lane, wire, trouble)) for lane, wire in self._workspaces.with_wires()]
+        trouble = self._trouble(intake)
+        senders = [
+            (lane, self._sender(lane, wire, trouble, settler)) for lane, wire in self._workspaces.with_wires()
+        ]
         self._pipeline = Pipeline(
             self._source,
-            self._intake,
+            intake,
             senders,
-            self._settler,
+            settler,
             self.stopping,
             self.counts,
             max_in_flight=self.settings.delivery.max_in_flight,
             drain_seconds=settings.delivery.drain_seconds,
         )
-        expiry = Expiry(settings.delivery.max_age_seconds, self._settler.put)
+        expiry = Expiry(settings.delivery.max_age_seconds, settler.put)
         queue = self._source.queue
-        standstills = Standstills(queue, self._settler.put) if queue is not None else None
+        standstills = Standstills(queue, settler.put) if queue is not None else None
         cpu_seconds = time.thread_time if isinstance(self._clock, SystemClock) else float
         self._watch = Watch(
             self._workspaces.lanes,
@@ -258,9 +255,8 @@ class Worker:
         # There may have been a reload meanwhile.
         change_limits(self._workspaces.gates.values(), settings, self.settings, self._clock.monotonic())
 
-    def _trouble(self) -> Trouble:
-        intake, remembered = self._intake, self._remembered
-        assert intake is not None  # noqa: S101  (built just before)
+    def _trouble(self, intake: Intake) -> Trouble:
+        remembered = self._remembered
         return Trouble(
             {key.name: key for key in self.keyring},
             self._workspaces.lanes,
@@ -272,9 +268,7 @@ class Worker:
             max_halt_seconds=self.settings.delivery.max_halt_seconds,
         )
 
-    def _sender(self, lane: Lane, wire: Wire, trouble: Trouble) -> Sender:
-        settler = self._settler
-        assert settler is not None  # noqa: S101  (built just before)
+    def _sender(self, lane: Lane, wire: Wire, trouble: Trouble, settler: Settler) -> Sender:
         return Sender(
             lane,
             wire,
@@ -326,28 +320,32 @@ class Worker:
             self._on_progress(self.progress())
 
     def progress(self) -> Progress:
-        return progress(self.counts, self._elapsed_seconds(), self._total_lines())
-
-    def _elapsed_seconds(self) -> float:
-        if self._took_seconds is not None:
-            return self._took_seconds
-        return self._clock.monotonic() - self._began
+        return progress(self.counts, self._course.elapsed_seconds, self._total_lines())
 
     def _total_lines(self) -> int | None:
         if self._total is not None:
             return self._total
-        ended = self._intake is not None and self._intake.ended and not self._intake.cut_short
+        ended = self._is_read and not self._is_cut_short
         return total_lines(self._source, self.counts, ended=ended)
+
+    @property
+    def _is_read(self) -> bool:
+        return self._intake is not None and self._intake.ended
+
+    @property
+    def _is_cut_short(self) -> bool:
+        return self._intake is not None and self._intake.cut_short
 
     def look(self) -> Status:
         """The run at this moment; read by metrics, probes, `/status` and the bar."""
-        draining = self._pipeline is not None and self._pipeline.draining and self._state == "running"
+        draining = self._pipeline is not None and self._pipeline.draining and self._course.state == "running"
+        choice = self._workspaces.choice
         lanes = [lane_status(lane, self._clock) for lane in self._workspaces.lanes.values()]
         return Status(
-            state="draining" if draining else self._state,
+            state="draining" if draining else self._course.state,
             run_id=self.run_id,
-            started_at=self._began_at,
-            elapsed_seconds=self._elapsed_seconds(),
+            started_at=self._course.began_at,
+            elapsed_seconds=self._course.elapsed_seconds,
             lanes=lanes
             or [lane_to_come(key.name, self.settings.rate_limit.rate_per_second) for key in self.keyring],
             held=self._intake.held if self._intake is not None else 0,
@@ -357,10 +355,10 @@ class Worker:
             input_position_bytes=self._source.bytes_read(),
             input_size_bytes=self._source.bytes_total(),
             total=self._total_lines(),
-            wire=self._workspaces.choice.kind if self._workspaces.choice is not None else None,
-            wire_fallback=self._workspaces.choice.fallback if self._workspaces.choice is not None else None,
+            wire=choice.kind if choice is not None else None,
+            wire_fallback=choice.fallback if choice is not None else None,
             last_dead_letters=self._settler.letters.latest if self._settler is not None else [],
-            exit_code=self.exit_code() if self._state == "ended" else None,
+            exit_code=self.exit_code() if self._course.state == "ended" else None,
             **queue_status(self._source.queue),
         )
 
@@ -372,16 +370,14 @@ class Worker:
     def is_complete(self) -> bool:
         """Whether the whole input was read and every line of it is settled where it should be."""
         failed = any(getattr(error, "exit_code", 1) in (1, 74) for error in self.errors())
-        ended = self._intake is not None and self._intake.ended
         left = self.stopping.hurried  # then the input may not have been read to its end
-        return ended and not failed and not left and self.counts.read == self.counts.ended
+        return self._is_read and not failed and not left and self.counts.read == self.counts.ended
 
     def exit_code(self) -> int:
-        cut_short = self._intake is not None and self._intake.cut_short and self._source.finite
         return exit_code(
             {getattr(error, "exit_code", 1) for error in self.errors()},
             guard=self.stopping.why == "guard",
-            returned=sum(self.counts.returned.values()) or cut_short,
+            returned=sum(self.counts.returned.values()) or (self._is_cut_short and self._source.finite),
             dead=self.counts.dead,
         )
 

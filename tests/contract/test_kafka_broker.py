@@ -1,11 +1,10 @@
 """Kafka as it is reached: topics that are made, TLS, users. The broker is no imitation."""
 
-import asyncio
-
 import pytest
 import trustme
 from support.kafka_broker import Tansu
 from support.program import program
+from support.receiving import receive
 
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.model import Settlement
@@ -39,14 +38,6 @@ def certificates(tmp_path, broker):
     for name, authority in (("good", good), ("other", other)):
         authority.cert_pem.write_to_path(tmp_path / f"{name}.pem")
     return tmp_path
-
-
-async def receive(source, count):
-    received = []
-    async with asyncio.timeout(40):
-        while len(received) < count:
-            received += await source.receive(10_000)
-    return received
 
 
 async def test_makes_the_topic_confirms_the_lines_and_reads_them_once(tmp_path, started):

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 from support.brokers import Kafka
+from support.receiving import receive, settle
 
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.model import Settlement
@@ -47,22 +48,10 @@ async def opened(broker):
         await source.close()
 
 
-async def receive(source, count):
-    received = []
-    async with asyncio.timeout(40):
-        while len(received) < count:
-            received += await source.receive(10_000)
-    return received
-
-
 async def until(condition):
     async with asyncio.timeout(40):
         while not condition():
             await asyncio.sleep(0.05)
-
-
-def settle(source, deliveries, settlement=Settlement.ACK):
-    source.settle([(delivery, settlement) for delivery in deliveries])
 
 
 def partitions_of(source):

@@ -6,6 +6,7 @@ import random
 import pytest
 from support.brokers import BROKERS
 from support.memory_queue import MemoryQueue
+from support.receiving import settle
 
 from permutive_worker.model import Settlement
 from permutive_worker.sources import queue as queue_module
@@ -61,10 +62,6 @@ async def until(condition):
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.05)
-
-
-def settle(source, deliveries, settlement=Settlement.ACK):
-    source.settle([(delivery, settlement) for delivery in deliveries])
 
 
 def raws(deliveries):

@@ -1,9 +1,8 @@
 """What only SQS has: groups in order, partial failures, URLs and keys of AWS."""
 
-import asyncio
-
 import pytest
 from support.brokers import Sqs
+from support.receiving import receive
 
 from permutive_worker.errors import ConfigurationError
 from permutive_worker.model import Settlement
@@ -27,14 +26,6 @@ async def broker(request, tmp_path):
 
 def line(user, number):
     return b'{"type":"identify","user_id":"%s","aliases":[],"job_id":%d}' % (user, number)
-
-
-async def receive(source, count):
-    received = []
-    async with asyncio.timeout(40):
-        while len(received) < count:
-            received += await source.receive(10_000)
-    return received
 
 
 @pytest.mark.parametrize("broker", [Fifo], indirect=True)

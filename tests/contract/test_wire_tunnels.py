@@ -158,6 +158,14 @@ async def test_a_proxy_that_refuses_the_tunnel_was_certainly_not_sent(kind, stat
     assert (caught.value.kind, caught.value.sent) == ("proxy", False)
 
 
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 20", b"HTTP/1.1 100 C\r\n\r\n", b"no http\r\n\r\n"])
+async def test_a_proxy_that_answers_rubbish_was_certainly_not_sent(kind, answer):
+    async with tunnel_proxy(answer) as proxy, wire_to(kind, "https://api.example", proxy=proxy.url) as wire:
+        with pytest.raises(TransportError) as caught:
+            await wire.send(post())
+    assert (caught.value.kind, caught.value.sent) == ("proxy", False)
+
+
 async def test_a_proxy_that_asks_for_a_password_in_the_clear_is_an_answer(kind):
     refusal = b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"
     async with raw_server(refusal) as proxy, wire_to(kind, "http://api.example", proxy=proxy.url) as wire:

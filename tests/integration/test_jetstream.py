@@ -1,13 +1,12 @@
 """What is particular to NATS JetStream, with a real server."""
 
-import asyncio
-
 import nats
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 from support.brokers import Nats
+from support.receiving import receive, refusal_of, settle
 
-from permutive_worker.errors import ConfigurationError, UnreachableError
+from permutive_worker.errors import ConfigurationError
 from permutive_worker.model import Settlement
 from permutive_worker.sources import link, nats_pull
 from permutive_worker.sources.address import parse_address
@@ -45,23 +44,7 @@ def source_of(url, create=False, env=None):
 
 
 async def refusal(url, env=None):
-    source = source_of(url, env=env)
-    with pytest.raises((ConfigurationError, UnreachableError)) as raised:
-        await source.open()
-    await source.close()
-    return str(raised.value)
-
-
-async def receive(source, count):
-    received = []
-    async with asyncio.timeout(30):
-        while len(received) < count:
-            received += await source.receive(100_000)
-    return received
-
-
-def settle(source, deliveries, settlement=Settlement.ACK):
-    source.settle([(delivery, settlement) for delivery in deliveries])
+    return await refusal_of(source_of(url, env=env))
 
 
 async def test_what_is_not_there_is_named_and_made_only_when_asked_for(server, stream):

@@ -6,8 +6,9 @@ import aiormq
 import pytest
 from support.brokers import Rabbit
 from support.program import KEY, program
+from support.receiving import receive, refusal_of, settle
 
-from permutive_worker.errors import ConfigurationError, UnreachableError
+from permutive_worker.errors import ConfigurationError
 from permutive_worker.model import Settlement
 from permutive_worker.sources import rabbit_window, rabbitmq
 from permutive_worker.sources.address import parse_address
@@ -39,23 +40,7 @@ def source_of(url, create=False, env=None):
 
 
 async def refusal(url, env=None):
-    source = source_of(url, env=env)
-    with pytest.raises((ConfigurationError, UnreachableError)) as raised:
-        await source.open()
-    await source.close()
-    return str(raised.value)
-
-
-async def receive(source, count):
-    received = []
-    async with asyncio.timeout(30):
-        while len(received) < count:
-            received += await source.receive(100_000)
-    return received
-
-
-def settle(source, deliveries, settlement=Settlement.ACK):
-    source.settle([(delivery, settlement) for delivery in deliveries])
+    return await refusal_of(source_of(url, env=env))
 
 
 async def test_what_is_wrong_with_the_url_is_told_at_the_start(server):

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis as Client
 from support.brokers import Redis
 from support.program import KEY, program, start
+from support.receiving import receive, settle
 
 from permutive_worker.errors import ConfigurationError, UnreachableError
 from permutive_worker.model import Settlement
@@ -53,18 +54,6 @@ async def opened(redis):
     yield open_one
     for source in sources:
         await source.close()
-
-
-async def receive(source, count):
-    received = []
-    async with asyncio.timeout(30):
-        while len(received) < count:
-            received += await source.receive(100_000)
-    return received
-
-
-def settle(source, deliveries, settlement=Settlement.ACK):
-    source.settle([(delivery, settlement) for delivery in deliveries])
 
 
 async def pending(client):

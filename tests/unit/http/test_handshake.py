@@ -106,6 +106,16 @@ async def test_a_handshake_that_hangs_is_no_answer():
                 await wire.reach()
 
 
+async def test_a_host_that_hangs_up_in_the_handshake_is_told_so(authority):
+    newer = trusting()
+    newer.minimum_version = ssl.TLSVersion.TLSv1_3
+    older = serving(authority)
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async with raw_server(OK, tls=older) as server:
+        assert "it closes the connection" in await refusal(server.url, tls=newer)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

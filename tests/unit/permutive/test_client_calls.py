@@ -1,6 +1,7 @@
 """What is repeated and what is not, what waits, and what errors say."""
 
 import asyncio
+import math
 import pickle
 from decimal import Decimal
 from itertools import pairwise
@@ -430,6 +431,16 @@ def test_two_clients_at_one_gate_wake_each_other():
         ({"api_key": KEY, "base_urls": {"cohort": "https://x"}}, ConfigurationError, "unknown API 'cohort'"),
         ({"api_key": KEY, "timeout": 0}, ConfigurationError, "timeout"),
         ({"api_key": KEY, "max_attempts": 0}, ConfigurationError, "max_attempts"),
+        ({"api_key": KEY, "max_attempts": 1.5}, ConfigurationError, "max_attempts"),
+        ({"api_key": KEY, "max_in_flight": 0}, ConfigurationError, "max_in_flight"),
+        ({"api_key": KEY, "rate_per_second": -1}, ConfigurationError, "rate_per_second"),
+        ({"api_key": KEY, "rate_per_second": math.nan}, ConfigurationError, "rate_per_second"),
+        ({"api_key": KEY, "max_retry_after": -1}, ConfigurationError, "max_retry_after"),
+        ({"api_key": KEY, "max_retry_after": math.nan}, ConfigurationError, "max_retry_after"),
+        ({"api_key": KEY, "proxy": "socks5://p:1"}, ConfigurationError, "proxy must be an http"),
+        ({"api_key": KEY, "proxy": "no proxy"}, ConfigurationError, "proxy must be a URL"),
+        ({"api_key": KEY, "headers": {"X": "a\r\nY: b"}}, ConfigurationError, "headers"),
+        ({"api_key": KEY, "headers": {"X:": "a"}}, ConfigurationError, "headers"),
         ({"api_key": KEY, "workspace": "News"}, CredentialsError, "News"),
     ],
 )
@@ -494,3 +505,64 @@ def test_numbers_stay_numbers():
         return wire.requests[0].body
 
     assert b'{"price":1.10,"n":1180591620717411303424}' in run_jumping(sent())
+
+
+@pytest.mark.parametrize("option", [{"timeout": 0}, {"max_attempts": 0}, {"max_retry_after": -1}])
+def test_options_have_the_same_bounds(option):
+    with pytest.raises(ConfigurationError, match=next(iter(option))):
+        PermutiveClient(api_key=KEY).with_options(**option)
+
+
+def test_a_call_that_is_not_sent_again_says_that_it_may_have_been_taken():
+    async def call():
+        answers = [TransportError("timeout", sent=True), answered(429, Retry_After="86400")]
+        permutive, wire = scripted(*answers)
+        doubtful = asyncio.create_task(permutive.identify("u", []))
+        await asyncio.sleep(0)
+        with pytest.raises(api.RateLimitError):
+            await permutive.cohorts.get("i")  # meanwhile the API asks to wait
+        with pytest.raises(api.RateLimitError, match="was not sent again") as failure:
+            await doubtful
+        return failure.value, len(wire.requests)
+
+    error, sent = run_jumping(call())
+    assert (sent, error.attempts, error.ambiguous) == (2, 1, True)
+
+
+def test_calls_that_wait_at_the_gate_fail_when_the_client_is_closed():
+    async def calls():
+        permutive, wire = scripted(answered(200, COHORT), max_in_flight=1)
+        send, leave = wire.send, asyncio.Event()
+
+        async def hang(request):
+            await leave.wait()
+            return await send(request)
+
+        wire.send = hang
+        under_way = asyncio.create_task(permutive.cohorts.get("i"))
+        waiting = [asyncio.create_task(permutive.cohorts.get("i")) for _ in range(9)]
+        await asyncio.sleep(1)
+        await permutive.close()
+        failures = await asyncio.gather(*waiting, return_exceptions=True)
+        leave.set()
+        await under_way
+        await permutive.cohorts.get("i")
+        return failures, len(wire.requests)
+
+    failures, sent = run_jumping(calls())
+    assert {type(failure) for failure in failures} == {api.ApiConnectionError}
+    assert all("the client was closed" in str(failure) and not failure.ambiguous for failure in failures)
+    assert sent == 2
+
+
+def test_a_call_that_waits_for_its_next_attempt_makes_none_when_the_client_is_closed():
+    async def call():
+        permutive, wire = scripted(answered(500))
+        waiting = asyncio.create_task(permutive.cohorts.get("i"))
+        await asyncio.sleep(0)
+        await permutive.close()
+        with pytest.raises(api.ApiConnectionError, match="not sent again: the client was closed") as failure:
+            await waiting
+        return failure.value.attempts, failure.value.ambiguous, len(wire.requests)
+
+    assert run_jumping(call()) == (1, True, 1)
