@@ -93,6 +93,8 @@ async def taken(sandbox, count):
 
 
 def delivered(results):
+    if not results.exists():  # on a busy machine the others can be done before it has begun
+        return set()
     return {json.loads(line)["job_id"] for line in results.read_text().splitlines()}
 
 
