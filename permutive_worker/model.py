@@ -128,7 +128,7 @@ class Action(Enum):
     HALT = "halt"  # the key, the host or the path is refused: no fault of the job
 
 
-class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
+class ErrorDetail(msgspec.Struct, frozen=True):
     """Why a job failed, as it stands in a dead letter. Scrubbed of every known key."""
 
     type: str

@@ -21,6 +21,7 @@ import click
 import msgspec
 
 from permutive_worker.cli.process import run_to_exit
+from permutive_worker.cli.sandbox import check_profile
 from permutive_worker.config import Http, Log, Output, RateLimit, Settings, State
 from permutive_worker.credentials import Keyring
 from permutive_worker.errors import WorkerError
@@ -39,7 +40,11 @@ Examples:
     "--rate", default=0.0, type=click.FloatRange(0), help="Requests a second at most. [default: none]"
 )
 @click.option(
-    "--faults", default="none", show_default=True, help="What the sandbox does wrong: lossy, storm …"
+    "--faults",
+    callback=check_profile,
+    default="none",
+    show_default=True,
+    help="What the sandbox does wrong: lossy, storm …",
 )
 def demo(jobs: int, rate: float, faults: str) -> int:
     """Try it: a sandbox API, sample jobs and a real run, in one command. No key needed."""

@@ -71,7 +71,9 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 @click.command("replay", epilog=_EPILOG, short_help="Deliver dead letters again.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE …", type=click.Path(path_type=Path))
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE …", type=click.Path(dir_okay=False, path_type=Path)
+)
 @click.option(
     "--reason",
     "reasons",
@@ -155,7 +157,11 @@ def _worker(
 
 
 def _take(file: Path, store: CheckpointStore) -> Path:
-    """Raises UsageError if there is no dead-letter file."""
+    """Raises UsageError if there is no dead-letter file, or a packed one."""
+    if file.suffix == ".gz":
+        raise UsageError(
+            f"{file} is packed, and what fails again is appended to it: unpack it with gunzip first"
+        )
     if not replaying_path(file).exists():
         store.forget(replaying_path(file))  # of an earlier one, which is gone
     for path in (replaying_path(file), file):

@@ -43,7 +43,8 @@ def _parse_seconds(_ctx: click.Context, _param: click.Parameter, text: str) -> f
         raise click.BadParameter(f"{text!r} is no time; 0.05 and 50ms are.") from None
 
 
-def _check_profile(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+def check_profile(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+    """Raises click.BadParameter if it is no fault profile."""
     try:
         return faults.parse_profile(text).text
     except faults.ProfileError as error:
@@ -86,7 +87,7 @@ def _collect_keys(_ctx: click.Context, _param: click.Parameter, keys: tuple[str,
 )
 @click.option(
     "--faults",
-    callback=_check_profile,
+    callback=check_profile,
     default="none",
     show_default=True,
     metavar="PROFILE",

@@ -351,6 +351,9 @@ def _unmeant(settings: Settings) -> dict[str, str]:
     faults = {}
     if fault := base_url_fault(settings.http.base_url, allow_http=settings.http.allow_http):
         faults["http.base_url"] = fault
+    for name in ("dead_letters", "summary", "metrics"):
+        if getattr(settings.output, name) == "-":
+            faults[f"output.{name}"] = "must be a file, since stdout carries results only; ./- is one"
     if settings.rate_limit.shared is not None and not settings.rate_limit.rate_per_second:
         faults["rate_limit.shared"] = "needs a rate that is shared: set rate_limit.rate_per_second too"
     if settings.input.shard is not None and (fault := shard_fault(settings.input.shard)):

@@ -13,7 +13,7 @@ from permutive_worker.delivery.ruling import Policy, rule
 from permutive_worker.errors import TransportError
 from permutive_worker.model import Action, End, Entry, ErrorDetail, Job, Reason, Response, Verdict
 from permutive_worker.ports import Clock, Destination, Wire
-from permutive_worker.telemetry.counts import Counts
+from permutive_worker.telemetry.counts import CUT, Counts
 from permutive_worker.telemetry.logs import logger
 
 KEPT_ATTEMPTS: Final = 5  # of the first, and of the last, that failed
@@ -208,11 +208,12 @@ class Sender:
         now = self._now()
         self._lane.gate.leave(entry.sent_at, now, entry.kind, entry.probe)
         self._counts.ambiguous += 1
-        self._remember(entry, "cut", now)
+        self._counts.request_errors[CUT] += 1
+        self._remember(entry, CUT, now)
         if self._policy.repeat_ambiguous:
             self._end(entry, End.RETURNED)
         else:  # a line that is returned is sent again by the next run
-            detail = ErrorDetail("cut", "the stop did not wait for the answer")
+            detail = ErrorDetail(CUT, "the stop did not wait for the answer")
             self._end(entry, End.DEAD_LETTERED, Reason.AMBIGUOUS, detail)
 
     def _fail_inside(self, entry: Entry, bug: Exception) -> None:

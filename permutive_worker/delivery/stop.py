@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-Why = Literal["stop", "guard", "halt"]
+Why = Literal["stop", "guard", "halt", "pause"]
 
 
 class Stop:

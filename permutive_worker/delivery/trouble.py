@@ -12,7 +12,7 @@ from datetime import timedelta
 from permutive_worker.control.halt import Halt
 from permutive_worker.credentials import Credentials
 from permutive_worker.delivery.lane import Lane
-from permutive_worker.delivery.stop import Stop
+from permutive_worker.delivery.stop import Stop, Why
 from permutive_worker.errors import ConfigurationError, KeyRefusedError, ThrottledTooLong, WorkerError
 from permutive_worker.model import Action, Verdict
 from permutive_worker.ports import Clock
@@ -56,7 +56,7 @@ class Trouble:
         elif verdict.action is Action.REJECT:
             return  # what it asks to wait for is not this job any more
         elif (verdict.retry_after_seconds or 0.0) > self._max_retry_after_seconds and self._finite:
-            self._give_up("stop", self._too_long(verdict.retry_after_seconds or 0.0))
+            self._give_up("pause", self._too_long(verdict.retry_after_seconds or 0.0))
 
     def _refused(self, lane: Lane, verdict: Verdict) -> None:
         halts = lane.gate.halts
@@ -108,9 +108,9 @@ class Trouble:
     def _has_delivered(self) -> bool:
         return any(lane.has_delivered for lane in self._lanes.values())
 
-    def _give_up(self, why: str, error: WorkerError) -> None:
+    def _give_up(self, why: Why, error: WorkerError) -> None:
         if not self._stop.requested:
-            self._stop.request("halt" if why == "halt" else "stop", error)
+            self._stop.request(why, error)
 
     def _too_long(self, seconds: float) -> ThrottledTooLong:
         until = self._clock.utc_now() + timedelta(seconds=seconds)

@@ -31,7 +31,7 @@ class Order(msgspec.Struct, frozen=True, tag=True):
 class Command(msgspec.Struct, frozen=True, tag=True):
     """Stop; or stop without waiting for what is in flight."""
 
-    why: Literal["stop", "guard", "halt"]
+    why: Literal["stop", "guard", "halt", "pause"]
     hurry: bool = False
 
 

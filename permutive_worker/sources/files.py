@@ -53,6 +53,8 @@ def expand_inputs(inputs: Sequence[str], exclude: Collection[Path]) -> list[Path
 
 def _expand(text: str) -> list[Path]:
     match _mode(text):
+        case None if text == "-":
+            raise UsageError("- is stdin, which stands alone: name either it or files")
         case None if glob.has_magic(text):
             return _files_of_glob(text)
         case None:

@@ -23,7 +23,8 @@ SKIPPED: Final = ("blank", "filtered")
 RETURNED: Final = ("stop", "guard", "halt", "pause")
 RETRIES: Final = ("throttled", "server_error", "timeout", "connection")
 HINTS: Final = ("retry_after", "none")
-USUAL_CODES: Final = (200, 400, 401, 403, 429, 500, 503)
+CUT: Final = "cut"  # a request whose answer a stop did not wait for
+USUAL_CODES: Final = (200, 201, 400, 401, 403, 429, 500, 503)  # 201: events and new cohorts
 
 
 class Histogram:
@@ -82,7 +83,7 @@ class Counts:
         self.dead_lettered = dict.fromkeys(Reason, 0)
         self.skipped = dict.fromkeys(SKIPPED, 0)
         self.returned = dict.fromkeys(RETURNED, 0)
-        self.request_errors = dict.fromkeys(TRANSPORT_KINDS, 0)
+        self.request_errors = dict.fromkeys((*TRANSPORT_KINDS, CUT), 0)
         self.retries = dict.fromkeys(RETRIES, 0)
         self.throttled = dict.fromkeys(HINTS, 0)
         self.ambiguous = 0

@@ -70,5 +70,6 @@ async def test_an_attempt_cut_by_a_stop_is_returned_or_a_dead_letter_as_was_aske
 
     assert process.returncode == 75, stderr
     assert b'"ambiguous":4' in stderr.replace(b" ", b"")
+    assert b'"requests":4' in stderr.replace(b" ", b"")  # they were sent, and the API counts them too
     assert [letter["reason"] for letter in dead] == [reason] * (4 if reason else 0)
     assert len(returned) + len(dead) == 50

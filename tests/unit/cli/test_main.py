@@ -1,5 +1,6 @@
 """The command line as a whole: typos, secrets, help and completion, for every command."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -116,6 +117,34 @@ def test_a_flag_and_a_kind_get_it_too(ended):
 
     code, told = ended("run", "--type", "identfy")
     assert (code, "did you mean identify?" in told) == (78, True)
+
+
+@pytest.mark.parametrize("directory", [".", "/", "here"])
+def test_a_directory_is_no_dead_letter_file(directory, ended, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+
+    for flags in ([], ["--dry-run"]):
+        code, told = ended("replay", *flags, directory)
+        assert (code, "is a directory" in told) == (64, True)
+
+
+def test_a_packed_dead_letter_file_is_left_as_it_is(ended, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERMUTIVE_API_KEY", "not-a-real-key")
+    monkeypatch.chdir(tmp_path)
+    packed = tmp_path / "dead-letters.ndjson.gz"
+    packed.write_bytes(content := gzip.compress(b"{}\n"))
+
+    code, told = ended("replay", str(packed))
+
+    assert (code, "gunzip" in told) == (64, True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {packed.name: content}
+
+
+def test_a_fault_profile_that_is_none_is_told_before_the_demo_begins(ended):
+    code, told = ended("demo", "--faults", "stromy")
+
+    assert (code, "is no fault profile" in told) == (64, True)
 
 
 def run_into(stdout, line):

@@ -73,6 +73,7 @@ def test_a_pause_that_is_too_long_for_a_finite_run_ends_with_75_and_says_until_w
     )
     assert summary.exit_code == 75
     assert len(requests) == 1
+    assert worker.counts.returned == {"stop": 0, "guard": 0, "halt": 0, "pause": summary.returned}
     assert isinstance(worker.errors()[0], ThrottledTooLong)
     assert "wait 2 h, until 2026-01-01 02:00" in str(worker.errors()[0])
 

@@ -85,6 +85,16 @@ async def test_what_is_not_known_is_null(path, make_entry, clock):
     assert not {"job", "job_id", "raw_base64", "oversize_bytes", "delivered_events"} & record.keys()
 
 
+async def test_what_the_api_did_not_say_of_an_error_is_null_too(path, make_entry, clock):
+    entry = make_entry(IDENTIFY, End.DEAD_LETTERED)
+    entry.error = ErrorDetail("timeout", "the API did not answer")
+
+    record = await write_one(path, entry, clock)
+
+    expected = {"type": "timeout", "message": "the API did not answer", "code": None, "request_id": None}
+    assert record["error"] == expected
+
+
 async def test_the_job_keeps_its_bytes(path, make_entry, clock):
     line = b'{ "type":"identify", "user_id":"\\u00fc\xc3\xbc", "aliases":[], "priority":1.00 }'
     await write_one(path, make_entry(line, End.DEAD_LETTERED), clock)

@@ -100,6 +100,7 @@ def test_a_fifo_and_a_device_are_inputs(here):
             "empty",
             "the directory empty holds no input: looked for *.ndjson, *.jsonl and *.json, also with .gz",
         ),
+        ("-", "- is stdin, which stands alone: name either it or files"),
         ("loop", "loop cannot be read: Too many levels of symbolic links"),
     ],
 )

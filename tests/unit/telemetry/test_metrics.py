@@ -142,7 +142,7 @@ def test_series_known_in_advance_start_at_0():
     assert samples(text, "jobs_read_total") == [({"source": "stdin"}, 0)]
     assert {(labels["code"], labels["type"]) for labels, number in samples(text, "requests_total")} == {
         (code, kind)
-        for code in ("200", "400", "401", "403", "429", "500", "503")
+        for code in ("200", "201", "400", "401", "403", "429", "500", "503")
         for kind in ("identify", "segmentation")
     }
     assert [labels["reason"] for labels, _ in samples(text, "jobs_dead_lettered_total")] == list(Reason)
