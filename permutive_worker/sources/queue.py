@@ -11,7 +11,6 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Coroutine, Hashable, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -61,6 +60,7 @@ class QueueSource:
         self._stopped = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._flush_until = math.inf  # there is one such time for the whole stop
         self._given_up = False
         self._number = 0
         self._read_bytes = 0
@@ -86,7 +86,7 @@ class QueueSource:
         try:
             await self._connect()
         except WorkerError:
-            await self._broker.close()
+            await self._close_broker()
             raise
         if self._link.is_away:
             return
@@ -141,14 +141,29 @@ class QueueSource:
 
     async def flush(self) -> None:
         """Wait until the broker has heard of everything; what it does not hear in time will come again."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                if self._stopped.is_set():
-                    await self._end_fetching()
-                while self._acks or self._returns:
-                    self._told.clear()
-                    self._due.set()
-                    await self._told.wait()
+        until = asyncio.get_running_loop().time() + FLUSH_SECONDS
+        if self._stopped.is_set():
+            until = self._flush_until = min(until, self._flush_until)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._all_told()
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            self._flush_until = 0.0
+            raise
+        finally:
+            self._give_up()
+
+    async def _all_told(self) -> None:
+        if self._stopped.is_set():
+            await self._end_fetching()
+        while self._acks or self._returns:
+            self._told.clear()
+            self._due.set()
+            await self._told.wait()
+
+    def _give_up(self) -> None:
         if left := len(self._acks) + len(self._returns):
             self._given_up = True
             self.unconfirmed += left
@@ -168,7 +183,10 @@ class QueueSource:
             # Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12).
             _, left = await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
             self._tasks = list(left)
-        # One that neither answers nor refuses must not hold up the end; what it does not hear it finds out.
+        await self._close_broker()
+
+    async def _close_broker(self) -> None:
+        """One that neither answers nor refuses must not hold up the end; what it does not hear it finds out."""
         closing = asyncio.get_running_loop().create_task(self._broker.close())
         await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
 
