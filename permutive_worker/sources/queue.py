@@ -27,6 +27,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 GROUP_COUNT: Final = 1000  # settled in one call
 LAG_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 0.2
+CANCELS: Final = 10  # who has not ended then waits for somebody who is gone
 CLOSE_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 4.0  # with drain_seconds and the read before it, a stop stays below 25 s
 
@@ -177,13 +178,18 @@ class QueueSource:
         self.interrupt()
         if self._tasks and not self._given_up and (self._returns or not self._is_still()):
             await self.flush()
-        while self._tasks:
+        await self._cancel_tasks()
+        await self._close_broker()
+
+    async def _cancel_tasks(self) -> None:
+        """Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12)."""
+        for _ in range(CANCELS):
+            if not self._tasks:
+                return
             for task in self._tasks:
                 task.cancel()
-            # Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12).
             _, left = await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
             self._tasks = list(left)
-        await self._close_broker()
 
     async def _close_broker(self) -> None:
         """One that neither answers nor refuses must not hold up the end; what it does not hear it finds out."""
