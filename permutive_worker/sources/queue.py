@@ -27,9 +27,11 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 GROUP_COUNT: Final = 1000  # settled in one call
 LAG_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 0.2
-CANCELS: Final = 10  # who has not ended then waits for somebody who is gone
+CANCELS: Final = 3  # who has not ended then waits for somebody who is gone
 CLOSE_SECONDS: Final = 1.0
-FLUSH_SECONDS: Final = 4.0  # with drain_seconds and the read before it, a stop stays below 25 s
+FLUSH_SECONDS: Final = (
+    3.5  # with drain_seconds before it, and CLOSE_SECONDS after it, a stop stays below 25 s
+)
 
 
 class QueueSource:
