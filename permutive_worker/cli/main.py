@@ -18,6 +18,7 @@ from permutive_worker.cli.printable import printable_lines
 from permutive_worker.cli.secrets import refusal
 from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.cli.typos import CommandGroup
+from permutive_worker.cli.unread import be_patient_with_stderr
 from permutive_worker.config import is_secret
 from permutive_worker.errors import OutputError, UsageError, WorkerError
 
@@ -81,6 +82,8 @@ def cli() -> None:
 
 def program() -> NoReturn:
     """As `main`; then the process is gone."""
+    _fill_closed_descriptors()
+    be_patient_with_stderr()
     try:
         main()
     except SystemExit as ended:

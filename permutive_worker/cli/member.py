@@ -18,6 +18,7 @@ from typing import Final
 from permutive_worker.cli.leaving import leave
 from permutive_worker.cli.loops import loop_factory, run_in_loop
 from permutive_worker.cli.process import GC_THRESHOLDS, sentence_of
+from permutive_worker.cli.unread import be_patient_with_stderr
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.errors import WorkerError
 from permutive_worker.ports import SystemClock
@@ -84,4 +85,5 @@ async def _deliver(order: Order, keyring: Keyring, tether: Tether) -> Farewell:
 
 
 if __name__ == "__main__":
+    be_patient_with_stderr()
     leave(main(int(sys.argv[1])))

@@ -167,7 +167,7 @@ def _stop_on_signals(worker: Run) -> None:
     def on_signal() -> None:
         if worker.stopping.hurried:
             # Somebody we write to does not read, and a thread hangs in that write.
-            os.write(2, b"permutive-worker: left at once; what was not settled is not in any count\n")
+            _say("left at once; what was not settled is not in any count")
             os._exit(STOPPED_EARLY)
         elif worker.stopping.requested:
             worker.hurry()
@@ -217,6 +217,7 @@ def _tell(settings: Settings, summary: Summary) -> int:
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Without O_NONBLOCK a named pipe without a reader would hold up the end for ever.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
