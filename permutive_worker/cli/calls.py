@@ -1,6 +1,5 @@
 """What the verbs of `permutive-worker api` have in common: a client, one call, and its answer on stdout."""
 
-import asyncio
 import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,6 +8,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from permutive_worker.cli.loops import run_in_loop
 from permutive_worker.cli.options import connection_options, settings_from_options
 from permutive_worker.config import Settings
 from permutive_worker.credentials import load_keyring
@@ -76,7 +76,7 @@ def run_call(function: Verb, arguments: Mapping[str, Any], settings: Settings, *
         WorkerError: it failed; with the exit code for that.
     """
     try:
-        asyncio.run(_call(function, arguments, settings, table=table))
+        run_in_loop(_call(function, arguments, settings, table=table))
     except ApiError as error:
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         end = next(end for kind, end in _ENDS.items() if isinstance(error, kind))

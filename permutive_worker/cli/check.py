@@ -1,6 +1,5 @@
 """`permutive-worker check`: is this configuration sound, and does the key work?"""
 
-import asyncio
 import os
 import shutil
 import sys
@@ -12,6 +11,7 @@ import click
 
 from permutive_worker.cli.connections import connections
 from permutive_worker.cli.findings import Finding, Mark, findings
+from permutive_worker.cli.loops import run_in_loop
 from permutive_worker.cli.options import files_for, loaded_from_options, settings_options
 from permutive_worker.config import Loaded
 from permutive_worker.control.exit_code import worst
@@ -50,7 +50,7 @@ def check(inputs: tuple[str, ...], connect: bool, **options: Any) -> int:
         for sentence in str(error).splitlines():
             _tell(Finding(Mark.BAD, "settings", sentence))
         return error.exit_code
-    return asyncio.run(_check(loaded, inputs, connect=connect))
+    return run_in_loop(_check(loaded, inputs, connect=connect))
 
 
 async def _check(loaded: Loaded, inputs: Sequence[str], *, connect: bool) -> int:

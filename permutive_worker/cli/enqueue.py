@@ -1,6 +1,5 @@
 """`permutive-worker enqueue`: the lines of files into a queue."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from typing import Final
 
 import click
 
+from permutive_worker.cli.loops import run_in_loop
 from permutive_worker.cli.options import files_for
 from permutive_worker.errors import InputError, UnreachableError, UsageError, WorkerError
 from permutive_worker.model import Delivery
@@ -47,7 +47,7 @@ def enqueue(inputs: tuple[str, ...], create: bool) -> None:
         if files == ["-"]
         else FileSource(expand_inputs(files, ()), MAX_LINE_BYTES)
     )
-    asyncio.run(_enqueue(source, open_publisher(url, create=create)))
+    run_in_loop(_enqueue(source, open_publisher(url, create=create)))
 
 
 async def _enqueue(source: Source, publisher: Publisher) -> None:

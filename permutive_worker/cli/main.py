@@ -13,10 +13,12 @@ import click
 
 from permutive_worker import __version__
 from permutive_worker.cli.directory import is_homeless
+from permutive_worker.cli.leaving import leave
 from permutive_worker.cli.printable import printable_lines
 from permutive_worker.cli.secrets import refusal
 from permutive_worker.cli.terminal import outlive_hangups
 from permutive_worker.cli.typos import CommandGroup
+from permutive_worker.cli.unread import be_patient_with_stderr
 from permutive_worker.config import is_secret
 from permutive_worker.errors import OutputError, UsageError, WorkerError
 
@@ -76,6 +78,17 @@ class Commands(CommandGroup):
 @click.version_option(__version__, prog_name="permutive-worker")
 def cli() -> None:
     """Deliver jobs to the Permutive API (users, events, segmentation, cohorts, segments), without losing a line."""
+
+
+def program() -> NoReturn:
+    """As `main`; then the process is gone."""
+    _fill_closed_descriptors()
+    be_patient_with_stderr()
+    try:
+        main()
+    except SystemExit as ended:
+        _ignore_signals()
+        leave(ended.code if isinstance(ended.code, int) else 1)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -15,7 +15,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from permutive_worker.cli.process import GC_THRESHOLDS, loop_factory, sentence_of
+from permutive_worker.cli.leaving import leave
+from permutive_worker.cli.loops import loop_factory, run_in_loop
+from permutive_worker.cli.process import GC_THRESHOLDS, sentence_of
+from permutive_worker.cli.unread import be_patient_with_stderr
 from permutive_worker.credentials import Keyring, load_keyring
 from permutive_worker.errors import WorkerError
 from permutive_worker.ports import SystemClock
@@ -55,8 +58,7 @@ def main(descriptor: int) -> int:
 def _work(order: Order, tether: Tether) -> Farewell:
     keyring, log = load_keyring(os.environ), order.settings.log
     configure_logs(log.level, log.format, None, keyring.scrub_text, colors=False, process=order.number)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_deliver(order, keyring, tether))
+    return run_in_loop(_deliver(order, keyring, tether), loop_factory())
 
 
 async def _deliver(order: Order, keyring: Keyring, tether: Tether) -> Farewell:
@@ -83,4 +85,5 @@ async def _deliver(order: Order, keyring: Keyring, tether: Tether) -> Farewell:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    be_patient_with_stderr()
+    leave(main(int(sys.argv[1])))

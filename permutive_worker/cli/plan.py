@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from permutive_worker.cli.loops import run_in_loop
 from permutive_worker.cli.options import files_for, settings_from_options, settings_options
 from permutive_worker.cli.printable import printable
 from permutive_worker.cli.tally import Found, InvalidLine, Tally
@@ -94,7 +95,7 @@ def plan(inputs: tuple[str, ...], as_json: bool, **options: Any) -> int:
     workspace = _default_workspace(keyring, settings, warnings)
     tally = Tally(Decoder(settings.input.type), keyring, workspace)
     source, files = _source(settings, chosen)
-    problem = asyncio.run(_read(source, tally))
+    problem = run_in_loop(_read(source, tally))
     told = _plan(settings, tally, files, source.bytes_read(), warnings)
     click.echo(msgspec.json.encode(told) if as_json else "\n".join(_text(told, tally)))
     if problem is not None:

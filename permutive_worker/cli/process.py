@@ -18,6 +18,7 @@ from permutive_worker.cli.bar import progress_shown
 from permutive_worker.cli.descriptors import ensure_descriptors
 from permutive_worker.cli.directory import is_homeless
 from permutive_worker.cli.hints import hints
+from permutive_worker.cli.loops import loop_factory, run_in_loop
 from permutive_worker.cli.printable import printable
 from permutive_worker.cli.reload import Reloader
 from permutive_worker.cli.summary_table import summary_table
@@ -93,8 +94,7 @@ def run_to_exit(
     if settings.output.summary is not None:
         prove_writable(Path(settings.output.summary))
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_run(settings, make, load, hinting=hinting))
+        return run_in_loop(_run(settings, make, load, hinting=hinting), loop_factory())
     except WorkerError:
         raise
     except Exception as bug:
@@ -109,14 +109,6 @@ def _leave_no_core() -> None:
     """A crash shall not write the key and people's identifiers to a file that nobody asked for."""
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))
-
-
-def loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
-    try:
-        import uvloop
-    except ImportError:  # not on this platform: asyncio's own loop does
-        return None
-    return uvloop.new_event_loop
 
 
 async def _run(
@@ -175,7 +167,7 @@ def _stop_on_signals(worker: Run) -> None:
     def on_signal() -> None:
         if worker.stopping.hurried:
             # Somebody we write to does not read, and a thread hangs in that write.
-            os.write(2, b"permutive-worker: left at once; what was not settled is not in any count\n")
+            _say("left at once; what was not settled is not in any count")
             os._exit(STOPPED_EARLY)
         elif worker.stopping.requested:
             worker.hurry()
@@ -225,6 +217,7 @@ def _tell(settings: Settings, summary: Summary) -> int:
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Without O_NONBLOCK a named pipe without a reader would hold up the end for ever.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

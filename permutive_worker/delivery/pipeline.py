@@ -8,14 +8,15 @@ The end is an ordered list, with the reasons:
     4. the senders are cancelled        whatever is still in flight is returned, counted as ambiguous
     5. the settler empties              every outcome is durable before its line is settled; a pipe that
                                         nobody reads is waited for no longer than what is in flight
-    6. the source is flushed            acknowledgements reach it last, when everything else is safe
+    6. the source is flushed            acknowledgements reach it last, when everything else is safe; at a
+                                        second signal a broker that is away is waited for no longer
 
 A run that reaches the end of its input passes the same list with nothing to return.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 from permutive_worker.delivery.intake import Intake
 from permutive_worker.delivery.lane import Lane
@@ -26,6 +27,10 @@ from permutive_worker.model import End
 from permutive_worker.ports import Source
 from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import logger
+
+HURRIED_FLUSH_SECONDS: Final = (
+    0.5  # a broker that is there hears of 10,000 messages in that; else they come again
+)
 
 
 class Pipeline:
@@ -100,7 +105,7 @@ class Pipeline:
         drained_at = asyncio.get_running_loop().time() + self._drain_seconds
         await self._drain(reading, drained_at)
         await self._finish(settling, drained_at)
-        await self._source.flush()
+        await self._flush()
 
     async def _undisturbed(self, work: Coroutine[Any, Any, None]) -> None:
         """Await all of `work`; a cancellation meanwhile only hurries it, and is raised when it is done."""
@@ -157,6 +162,17 @@ class Pipeline:
         await self._until(lambda: self._settler.settling == 0 or settling.done())
         overdue.cancel()
         settling.cancel()
+
+    async def _flush(self) -> None:
+        flushing = asyncio.create_task(self._source.flush())
+        flushing.add_done_callback(lambda _: self.look())
+        await self._until(lambda: self._stop.hurried or flushing.done())
+        await asyncio.wait((flushing,), timeout=HURRIED_FLUSH_SECONDS)
+        if not flushing.done():
+            flushing.cancel()
+            await asyncio.wait((flushing,))
+        if not flushing.cancelled():
+            flushing.result()
 
     def _stop_sending(self) -> None:
         """At once, in the call that asks for the stop: answers that come meanwhile start nothing new."""

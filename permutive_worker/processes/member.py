@@ -35,6 +35,9 @@ from permutive_worker.telemetry.counts import Counts
 from permutive_worker.telemetry.logs import Lines, logger
 
 MOST_DEATHS: Final = 5  # in a row without a line done: it is no accident then
+PATIENCE_SECONDS: Final = (
+    4.0  # beyond `drain_seconds`, so that all are gone within 25 s; see LEAVE_SECONDS too
+)
 BACKOFF_SECONDS: Final = 0.5  # before a second start; doubles with every death that follows
 _READ_BYTES: Final = 262_144
 _LONGEST_LINE_BYTES: Final = 1_048_576  # of a log; a longer one is passed on in pieces
@@ -91,6 +94,7 @@ class Member:
         self._on_pause = on_pause
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._hurried = asyncio.Event()
         self._lines = Lines(None)
 
     @property
@@ -134,6 +138,8 @@ class Member:
 
     def tell(self, message: Command | Pause | Reload) -> None:
         """Pass it on, now or when the process reads again: it may be stopped, or hang in a write."""
+        if isinstance(message, Command) and message.hurry:
+            self._hurried.set()
         if self._writer is not None:
             self._writer.write(frame(message))
 
@@ -179,16 +185,29 @@ class Member:
                 theirs.close()  # or its end would not be seen
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._relay(process.stderr))
+                    killing = group.create_task(self._kill_if_it_hangs())
                     writer.write(frame(self._order))
                     self._writer = writer
                     for message in self._greeting():
                         self.tell(message)
                     with suppress(OSError):
                         await self._listen(reader)
-                    return await process.wait()
+                    code = await process.wait()
+                    killing.cancel()
+                    return code
             finally:
                 self._writer = self._process = None
                 writer.close()
+
+    async def _kill_if_it_hangs(self) -> None:
+        """After a stop: it may be suspended, or hang where nothing that it is told reaches it."""
+        await self._stop.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._order.settings.delivery.drain_seconds):
+                await self._hurried.wait()
+        await asyncio.sleep(PATIENCE_SECONDS)
+        logger().warning("process.hangs", process=self._order.number, hint="it is killed; nothing is lost")
+        self.send_signal(signal.SIGKILL)
 
     async def _start(self, theirs: socket.socket) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -16,7 +16,7 @@ class BlockingCalls:
     that waits for a dead broker may take a minute.
 
     Attributes:
-        kept: lives as long as the thread. For what blocks whoever forgets it last.
+        kept: lives as long as the thread, which forgets it. For what blocks whoever forgets it last.
     """
 
     def __init__(self, name: str) -> None:
@@ -55,6 +55,7 @@ class BlockingCalls:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(_resolve, future, result, error)
             del call, function, future, result, error  # not kept until the next call
+        self.kept = None
 
 
 def _resolve(future: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:

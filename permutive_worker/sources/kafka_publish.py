@@ -52,7 +52,7 @@ class KafkaPublisher:
             "message.timeout.ms": int(CONFIRM_SECONDS * 1000),
         }
         with making(self._where):
-            self._producer = Producer(settings)
+            self._producer = self._calls.kept = Producer(settings)
         with connecting(self._where, self._trouble):
             await self._calls.run(partial(self._find, self._producer))
 
@@ -97,4 +97,6 @@ class KafkaPublisher:
                 return
 
     async def close(self) -> None:
+        """Its thread forgets the producer last: the library's destructor waits for a look-up that hangs."""
+        self._producer = None
         self._calls.end()

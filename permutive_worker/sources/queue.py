@@ -11,7 +11,6 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Coroutine, Hashable, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -28,8 +27,11 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 GROUP_COUNT: Final = 1000  # settled in one call
 LAG_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 0.2
+CANCELS: Final = 3  # who has not ended then waits for somebody who is gone
 CLOSE_SECONDS: Final = 1.0
-FLUSH_SECONDS: Final = 4.0  # with drain_seconds and the read before it, a stop stays below 25 s
+FLUSH_SECONDS: Final = (
+    3.5  # with drain_seconds before it, and CLOSE_SECONDS after it, a stop stays below 25 s
+)
 
 
 class QueueSource:
@@ -61,6 +63,7 @@ class QueueSource:
         self._stopped = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._flush_until = math.inf  # there is one such time for the whole stop
         self._given_up = False
         self._number = 0
         self._read_bytes = 0
@@ -86,7 +89,7 @@ class QueueSource:
         try:
             await self._connect()
         except WorkerError:
-            await self._broker.close()
+            await self._close_broker()
             raise
         if self._link.is_away:
             return
@@ -141,14 +144,29 @@ class QueueSource:
 
     async def flush(self) -> None:
         """Wait until the broker has heard of everything; what it does not hear in time will come again."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                if self._stopped.is_set():
-                    await self._end_fetching()
-                while self._acks or self._returns:
-                    self._told.clear()
-                    self._due.set()
-                    await self._told.wait()
+        until = asyncio.get_running_loop().time() + FLUSH_SECONDS
+        if self._stopped.is_set():
+            until = self._flush_until = min(until, self._flush_until)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._all_told()
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            self._flush_until = 0.0
+            raise
+        finally:
+            self._give_up()
+
+    async def _all_told(self) -> None:
+        if self._stopped.is_set():
+            await self._end_fetching()
+        while self._acks or self._returns:
+            self._told.clear()
+            self._due.set()
+            await self._told.wait()
+
+    def _give_up(self) -> None:
         if left := len(self._acks) + len(self._returns):
             self._given_up = True
             self.unconfirmed += left
@@ -162,13 +180,21 @@ class QueueSource:
         self.interrupt()
         if self._tasks and not self._given_up and (self._returns or not self._is_still()):
             await self.flush()
-        while self._tasks:
+        await self._cancel_tasks()
+        await self._close_broker()
+
+    async def _cancel_tasks(self) -> None:
+        """Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12)."""
+        for _ in range(CANCELS):
+            if not self._tasks:
+                return
             for task in self._tasks:
                 task.cancel()
-            # Again and again: libraries that use asyncio.wait_for swallow a cancellation (Python before 3.12).
             _, left = await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
             self._tasks = list(left)
-        # One that neither answers nor refuses must not hold up the end; what it does not hear it finds out.
+
+    async def _close_broker(self) -> None:
+        """One that neither answers nor refuses must not hold up the end; what it does not hear it finds out."""
         closing = asyncio.get_running_loop().create_task(self._broker.close())
         await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
 

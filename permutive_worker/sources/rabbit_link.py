@@ -67,7 +67,8 @@ class RabbitLink:
 
     async def open(self) -> None:
         """Connect. Raises what aiormq raises: see `connecting`."""
-        self._connection = await aiormq.connect(self._url(), context=self._context)
+        async with asyncio.timeout(ANSWER_SECONDS):  # the library would wait for the first word for ever
+            self._connection = await aiormq.connect(self._url(), context=self._context)
 
     async def open_channel(self, *, confirms: bool = False) -> AbstractChannel:
         channel = await self._new_channel(confirms=confirms)

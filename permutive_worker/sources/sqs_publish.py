@@ -1,5 +1,6 @@
 """Lines into an SQS queue; into a FIFO queue with a group for each user."""
 
+import asyncio
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from permutive_worker.sources.sqs_link import (
     running,
 )
 
+OPEN_SECONDS: Final = 25.0  # two attempts and their pauses; the library waits for a name without a bound
 BATCH_BYTES: Final = 256 * 1024  # of one call; AWS allows four times that since August 2025, others do not
 
 
@@ -38,6 +40,13 @@ class SqsPublisher:
         self._url = ""
 
     async def open(self) -> None:
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._connect()
+        except TimeoutError:
+            raise UnreachableError(f"{self._queue.where} does not answer within {OPEN_SECONDS:g} s") from None
+
+    async def _connect(self) -> None:
         with connecting(self._queue.where):
             self._client = await self._stack.enter_async_context(client_of(self._queue, self._endpoint))
             self._url = await queue_url(self._client, self._queue, create=self._create)

@@ -11,6 +11,7 @@ from support.worker import assert_conserved, identify, memory_worker
 from permutive_worker.config import Delivery, Guard, RateLimit, Settings
 from permutive_worker.errors import TransportError
 from permutive_worker.model import Request, Response
+from permutive_worker.sources.memory import MemorySource
 
 STEPS = range(160)  # the whole run takes about so many turns of the loop; the last ones cancel nothing
 
@@ -128,3 +129,29 @@ async def test_a_wire_that_is_cancelled_anywhere_gives_its_connection_back(kind)
         assert served >= 4
     while serving:  # the connections are closed, all of them
         await asyncio.sleep(0.01)
+
+
+class DeafSource(MemorySource):
+    """Its broker does not hear."""
+
+    async def flush(self):
+        await asyncio.Event().wait()
+
+
+def test_who_hurries_does_not_wait_for_a_broker_that_does_not_hear():
+    async def main():
+        loop = asyncio.get_running_loop()
+        worker, outcomes = memory_worker([], SlowWire(), source=DeafSource([identify(1)], record=True))
+        delivering = asyncio.create_task(worker.run())
+        await asyncio.sleep(10)
+        assert outcomes
+        assert not delivering.done()
+
+        began = loop.time()
+        worker.hurry()
+        summary = await delivering
+
+        assert loop.time() - began < 1
+        assert (summary.read, summary.delivered) == (1, 1)
+
+    run_jumping(main())

@@ -1,12 +1,21 @@
 """A queue that cannot be used at the start, as the program tells of it."""
 
 import asyncio
+import os
 import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from support.program import KEY, program, start
 
+from permutive_worker.errors import UnreachableError
+from permutive_worker.sources import rabbit_link
 from permutive_worker.sources.link import CONNECT_SECONDS
+from permutive_worker.worker.queues import open_publisher
 
 pytestmark = pytest.mark.process
 
@@ -70,3 +79,89 @@ async def test_what_is_wrong_is_one_sentence(tmp_path, url, code, said):
     assert PASSWORD not in ended.text
     assert "ann@" not in ended.text
     assert "Traceback" not in ended.text
+
+
+@pytest.fixture
+async def silent():
+    """HOST:PORT of a server that takes connections and says nothing."""
+    writers = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    yield "{}:{}".format(*server.sockets[0].getsockname())
+    server.close()
+    for writer in writers:
+        writer.close()
+    await asyncio.sleep(0)
+
+
+async def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_says_nothing(silent, monkeypatch):
+    monkeypatch.setattr(rabbit_link, "ANSWER_SECONDS", 0.2)  # of all libraries this one waits without a bound
+    publisher = open_publisher(f"amqp://{silent}/jobs", create=False)
+
+    with pytest.raises(UnreachableError, match="TimeoutError"):
+        await publisher.open()
+
+    await publisher.close()
+
+
+@pytest.fixture
+def without_names(tmp_path):
+    """What starts a program for which the resolver never answers: a nameserver that reads nothing."""
+    deaf = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    own = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && exec "$@"',
+        "sh",
+    )
+    try:
+        deaf.bind(("127.0.53.53", 53))
+        (tmp_path / "resolv.conf").write_text("nameserver 127.0.53.53\noptions timeout:30 attempts:5\n")
+        subprocess.run([*own, "true"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        deaf.close()
+        pytest.skip("only root may have a resolver of its own")
+    yield own
+    deaf.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://broker.example.com/0?stream=jobs",
+        "nats://broker.example.com/JOBS/workers",
+        "amqp://broker.example.com/jobs",
+        "kafka://broker.example.com/jobs",
+        "sqs://jobs?region=eu-west-1&endpoint=http://broker.example.com",
+    ],
+    ids=lambda url: url.partition(":")[0],
+)
+async def test_a_stop_does_not_wait_for_a_name_that_is_looked_up(tmp_path, without_names, url):
+    process = await asyncio.create_subprocess_exec(
+        *(*without_names, sys.executable, "-m", "permutive_worker", "run", "--log-format", "json", url),
+        cwd=tmp_path,
+        env=os.environ | {"PERMUTIVE_API_KEY": KEY, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(15):
+            while not catches_sigterm(process.pid):
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)  # the connect begins
+            process.send_signal(signal.SIGTERM)
+            told = await process.stderr.read()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        code = await process.wait()
+
+    assert code == 0, told.decode()
+    assert told.splitlines()[-1].startswith(b'{"run_id"')
+
+
+def catches_sigterm(pid) -> bool:
+    """Then it is the program, and it runs."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)

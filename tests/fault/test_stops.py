@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -526,3 +527,42 @@ async def feed(process) -> int:
     except ConnectionError:
         pass
     return count
+
+
+async def test_a_stop_while_nobody_reads_a_log_that_is_full(tmp_path):
+    (tmp_path / "jobs.ndjson").write_bytes(lines(*map(identify, range(100))))
+    read_fd, write_fd = os.pipe()
+    try:
+        async with raw_server(hang) as server:
+            process = await running(
+                *("--base-url", server.url, "--set", "delivery.drain_seconds=0", "--summary", "summary.json"),
+                "jobs.ndjson",
+                cwd=tmp_path,
+                stderr=write_fd,
+            )
+            await server.asked.wait()
+            os.set_blocking(write_fd, False)
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(write_fd, b"-" * 4096)
+            os.set_blocking(write_fd, True)  # for the program's is the same
+            process.send_signal(signal.SIGTERM)
+            await ended(process)
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
+
+    summary = json.loads((tmp_path / "summary.json").read_bytes())
+    assert process.returncode == summary["exit_code"] == 75
+    assert summary["returned"] == summary["read"] == 100
+
+
+async def test_a_summary_that_nobody_reads_is_not_waited_for(tmp_path):
+    (tmp_path / "jobs.ndjson").write_bytes(lines(identify(1)))
+    os.mkfifo(tmp_path / "summary")
+    async with raw_server(OK) as server:
+        process = await running("--base-url", server.url, "--summary", "summary", "jobs.ndjson", cwd=tmp_path)
+        told = await ended(process)
+
+    assert (told.code, told.summary["delivered"]) == (74, 1), told.text
+    assert "summary cannot be written" in told.text

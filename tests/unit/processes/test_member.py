@@ -155,3 +155,21 @@ sock.sendall(frame(Farewell(len(heard) - 1)))
     await running
 
     assert deaf.farewell.exit_code == told
+
+
+async def test_one_that_hangs_after_a_stop_is_killed_and_what_it_had_is_returned(monkeypatch):
+    monkeypatch.setattr(member_module, "PATIENCE_SECONDS", 0.1)
+    hanging = member(
+        "counts.read, counts.kinds['identify'].delivered = 9, 4; report(); import signal; signal.pause()"
+    )
+    running = asyncio.create_task(hanging.run())
+    while hanging.report is None:
+        await asyncio.sleep(0.01)
+
+    hanging._stop.request()
+    hanging.tell(Command("stop", hurry=True))
+    await running
+
+    assert hanging.farewell is None
+    assert (hanging.past.read, hanging.past.ended) == (9, 9)
+    assert hanging.exit_code == 75

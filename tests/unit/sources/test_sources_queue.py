@@ -1,16 +1,17 @@
 """What all queues have in common: fetching ahead, settling in groups, a link that breaks; in virtual time."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
-from support.jump_loop import run_jumping
+from support.jump_loop import JumpLoop, run_jumping
 from support.memory_queue import MemoryBroker, MemoryQueue
 
 from permutive_worker.errors import ConfigurationError, LinkError, UnreachableError
 from permutive_worker.model import Delivery, Settlement
 from permutive_worker.sources.link import CONNECT_SECONDS
 from permutive_worker.sources.prefetch import MAX_COUNT, Prefetch
-from permutive_worker.sources.queue import FLUSH_SECONDS, QueueSource
+from permutive_worker.sources.queue import CANCEL_SECONDS, CANCELS, CLOSE_SECONDS, FLUSH_SECONDS, QueueSource
 
 
 def lines(count):
@@ -358,3 +359,87 @@ def test_a_receive_that_is_cancelled_loses_nothing():
         await source.close()
 
     run_jumping(main())
+
+
+async def hang(*_):
+    await asyncio.Event().wait()
+
+
+async def hang_on(*_):
+    """As a library that takes a cancellation for an end of its own waits."""
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("waits", [hang, hang_on])
+def test_a_broker_that_stops_to_answer_is_waited_for_once(waits):
+    async def main():
+        queue = MemoryQueue()
+        broker = MemoryBroker(queue)
+        source = await opened(queue, broker)
+        broker.fetch = broker.close = waits
+        receiving = asyncio.create_task(source.receive(1))
+        await asyncio.sleep(1)
+
+        began = now()
+        source.interrupt()
+        await source.flush()
+        await source.close()
+
+        assert now() - began < FLUSH_SECONDS + CANCELS * CANCEL_SECONDS + CLOSE_SECONDS + 0.1
+        assert await receiving == []
+
+    run_and_forget(main())
+
+
+def test_a_flush_that_is_given_up_is_not_begun_again():
+    async def main():
+        queue = MemoryQueue()
+        broker = MemoryBroker(queue)
+        source = await opened(queue, broker)
+        await queue.publish(lines(10))
+        received = await receive(source, 10)
+        broker.acknowledge = broker.fetch = hang
+        acked(source, received)
+        source.interrupt()
+        flushing = asyncio.create_task(source.flush())
+        await asyncio.sleep(0)
+
+        began = now()
+        flushing.cancel()
+        await source.close()
+
+        assert now() - began < CLOSE_SECONDS
+        assert source.unconfirmed == 10
+
+    run_jumping(main())
+
+
+def test_a_start_that_fails_does_not_wait_for_the_end_of_the_link():
+    async def main():
+        broker = MemoryBroker(MemoryQueue(), refuse="no")
+        broker.close = hang
+        began = now()
+
+        with pytest.raises(ConfigurationError):
+            await QueueSource(broker, 1000).open()
+
+        assert now() - began <= CLOSE_SECONDS
+
+    run_jumping(main())
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+def run_and_forget(work):
+    """What refuses to end would keep `run_jumping` for ever."""
+    loop = JumpLoop()
+    try:
+        loop.run_until_complete(work)
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False
+        loop.close()
