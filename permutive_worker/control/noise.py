@@ -9,9 +9,10 @@ The rule: throttles that come while the pace is below what the API has proven to
     low        the pace is below that, and the last cut is long enough ago for a bucket to have gained
     share      of the answers while low that were throttles, in blocks of 50; more than 5 in a block mean
                that the limit has fallen, and are no evidence
-    score      a CUSUM: a throttle adds 1, any other answer takes 2 x share away
+    assumed    a share that others found to come at any pace (`control.futility`)
+    score      a CUSUM: a throttle adds 1, any other answer takes twice the odds of one away
     threshold  1 while the share is nothing: every throttle counts. Else so high that noise alone reaches it
-               once in 30 s: for Poisson throttles e^θ = 1 + 2θ gives θ = 1.256.
+               once in 30 s: for Poisson throttles e^θ = 1 + 2θ gives θ = 1.256; denser ones have a smaller θ.
                Source: Lorden 1971, Procedures for reacting to a change in distribution.
 """
 
@@ -48,6 +49,7 @@ class Noise:
         "_stretch_at",
         "_throttles",
         "_while_low",
+        "assumed",
         "filled",
         "is_new",
         "proven",
@@ -56,6 +58,7 @@ class Noise:
 
     def __init__(self) -> None:
         self.share = 0.0
+        self.assumed = 0.0
         self.is_new = False  # the share was nothing before the last answer
         self.proven = 0.0  # requests a second
         self.filled = 0.0  # requests a second, between the last two throttles; 0: they do not tell
@@ -75,7 +78,7 @@ class Noise:
         self.is_new = False
         self._stretch += answers
         self._others += answers
-        self._score -= 2 * self.share * answers
+        self._score -= 2 * self.share / (1 - self.share) * answers
         if self._score <= 0:
             self._start_score()
         if self._is_low(pace, now):
@@ -97,6 +100,13 @@ class Noise:
         self._end_stretch(now, round_trip_seconds)
         return self._score >= self._threshold(pace) and not explained
 
+    def assume(self, share: float, pace: float) -> None:
+        """So many throttles come at any pace; this one met no more than they."""
+        self.assumed = share
+        self.proven = max(self.proven, pace)
+        self._start_score()
+        self._learn()
+
     def cut(self, now: float) -> float:
         """The pace is cut. Return the share of throttles beyond the noise since they became frequent, 0 if few."""
         throttles, answers = self._throttles, self._throttles + self._others
@@ -116,7 +126,9 @@ class Noise:
 
     def _threshold(self, pace: float) -> float:
         expected = SECONDS_BETWEEN_MISTAKES * self.share * pace
-        return 1.0 + math.log(expected) / _THETA if expected > 1 else 1.0
+        # The root of s·e^θ + (1 - s)·e^(-2sθ/(1-s)) = 1, from below: within a fifth up to a share of 0.7.
+        theta = _THETA * (1 - self.share) ** 1.5
+        return 1.0 + math.log(expected) / theta if expected > 1 else 1.0
 
     def _start_score(self) -> None:
         self._score, self._throttles, self._others = 0.0, 0, 0
@@ -147,8 +159,8 @@ class Noise:
     def _learn(self) -> None:
         if self._while_low > MEMORY_ANSWERS:
             self._while_low, self._evidence = self._while_low / 2, self._evidence / 2
-        before, self.share = self.share, 0.0
+        before, self.share = self.share, self.assumed
         if self._evidence >= LEAST_EVIDENCE:
             share = (self._evidence + DOUBT_THROTTLES) / (self._while_low + DOUBT_ANSWERS)
-            self.share = min(MOST_SHARE, share)
+            self.share = max(self.assumed, min(MOST_SHARE, share))
         self.is_new = self.share > 0.0 == before

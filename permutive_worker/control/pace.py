@@ -7,7 +7,8 @@ every probe above the limit costs throttled requests, and every moment below it 
     growth     how fast the belief rises, per second: doubles while nothing objects
     wall       the target at which the API last objected
     dip        a share of the target to send while a cut has not helped yet (0 … 1)
-    noise      throttles that say nothing of the rate, and are not listened to (`control.noise`)
+    noise      throttles that say nothing of the rate, and are not listened to (`control.noise`; many of
+               them: `control.futility`)
 
     throttled  one cut for everything that was sent before it: deep if growth was fast, 2 to 5 % in the
                steady state (1 - 0.3 √growth), or to what the bucket was just seen to fill at. If cuts
@@ -28,6 +29,7 @@ Source: AIMD and CUBIC (RFC 9438) for the shape; numbers by simulation.
 import math
 from typing import Final
 
+from permutive_worker.control.futility import Futility
 from permutive_worker.control.noise import Noise
 from permutive_worker.control.stragglers import Stragglers
 
@@ -77,6 +79,7 @@ class Pace:
         "_dip",
         "_dip_at",
         "_faster_at",
+        "_futility",
         "_growth",
         "_held",
         "_hold_until",
@@ -120,6 +123,7 @@ class Pace:
         self._after_ramp = 0  # delivered since then
         self._patience = PATIENCE  # hints to wait before the next probe
         self._noise = Noise()
+        self._futility = Futility()
         self._stragglers = Stragglers()
         self._accepted = 0  # delivered, and not told to the noise yet
         self._sent = 0  # since the last tick
@@ -191,14 +195,18 @@ class Pace:
             self._dip = min(1.0, self._dip * 2)
             self._dip_at = now
 
-    def throttled(self, sent_at: float, now: float, retry_after_seconds: float | None = None) -> None:
-        """The API objected to a request sent at `sent_at`."""
+    def throttled(self, sent_at: float, now: float, retry_after_seconds: float | None = None) -> bool:
+        """The API objected to a request sent at `sent_at`. Return whether it would have at any pace."""
         if sent_at < self._cut_at:
             self._stragglers.refused(sent_at)
-            return  # one cut for all that was under way
+            return False  # one cut for all that was under way
         self.engaged = True
         self._tell_noise(now)
         hinted = retry_after_seconds is not None
+        if not hinted and self._futility.throttled(self.per_second):
+            self._noise.assume(self._futility.share, self._futility.pace)
+            self._dip = 1.0
+            self._void(now)
         speaks = self._noise.speaks_of_the_rate(self._steady_pace, now, self.round_trip_seconds, dear=hinted)
         if self._noise.is_new:
             self._void(now)
@@ -206,6 +214,7 @@ class Pace:
             self._slow_down(sent_at, now, retry_after_seconds)
         elif hinted:
             self._cut_at = now  # the pause makes stragglers of all that is under way
+        return self._futility.share > 0.0 and not speaks
 
     @property
     def _steady_pace(self) -> float:
@@ -325,6 +334,8 @@ class Pace:
     def _tell_noise(self, now: float) -> None:
         if not self._accepted:
             return
+        self._futility.others(self._accepted, self.per_second)
+        self._noise.assumed = self._futility.share
         self._noise.others(self._accepted, self._steady_pace, now)
         if self._noise.is_new:
             self._void(now)

@@ -166,10 +166,12 @@ class Gate:
         self.places.heard = True
         if self.places.troubled:
             self.places.answered()
-        self.pace.throttled(sent_at, now, retry_after_seconds)
+        futile = self.pace.throttled(sent_at, now, retry_after_seconds)
         if retry_after_seconds is not None:
             self.pause(now + retry_after_seconds)
-        elif sent_at >= self.pace.cut_at and (seconds := self.storm.throttled(sent_at, now)):
+        elif futile or sent_at < self.pace.cut_at:
+            return
+        elif seconds := self.storm.throttled(sent_at, now):
             self.pace.storm(now + seconds)
             self.pause(now + seconds)
 

@@ -70,6 +70,8 @@ CASES = [
     steady("400, noise 0.1 %", 400, 40, noise=0.001),
     steady("400, noise 1 %", 400, 40, noise=0.01),
     steady("400, noise 3 %", 400, 40, noise=0.03),
+    steady("400, noise 10 %", 400, 40, noise=0.1),
+    steady("400, noise 30 %", 400, 40, noise=0.3),
     steady("4,000, noise 1 %", 4000, 400, noise=0.01, seconds=60),
     steady("--rate 500, noise 1 %", 1e9, 1e9, noise=0.01, ceiling=500),
     steady("--rate 50, noise 1 %", 1e9, 1e9, noise=0.01, ceiling=50),

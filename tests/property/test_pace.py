@@ -87,6 +87,17 @@ class TestThrottlesThatSayNothingOfTheRate:
         assert used(log, 500 * 0.99, 10, 40) >= 0.95
 
     @SEEDS
+    @pytest.mark.parametrize("noise", [0.1, 0.2, 0.3])
+    def test_nor_for_long_if_they_are_many(self, noise, seed):
+        log = simulate(Gate(32), Bucket(1e9, 1e9, noise=noise), 60, seed=seed)
+        assert sum(one.status == 200 for one in log if one.at > 30) >= 30 * 400
+
+    @SEEDS
+    def test_nor_if_they_are_many_under_a_ceiling(self, seed):
+        log = simulate(limited(200), Bucket(1e9, 1e9, noise=0.2), 60, seed=seed)
+        assert used(log, 200 * 0.8, 30, 60) >= 0.7
+
+    @SEEDS
     def test_nor_hide_an_api_without_a_limit(self, seed):
         log = simulate(Gate(256), Unlimited(5000, noise=0.01), 16, seed=seed)
         assert used(log, 5000 * 0.99, 12, 16) >= 0.8

@@ -145,7 +145,7 @@ async def test_cancelled_at_any_moment_it_leaves_nothing_behind():
                 continue
             while turns % 2 and wire._idle:
                 wire._idle.pop().abort()
-        assert len(ends) == 2
+        assert asyncio.CancelledError in ends  # on a busy machine all of them
         assert (await wire.send(post())).body == b"{}"
         assert len(wire._idle) == len(wire._session.connector._acquired) == 1
 
