@@ -100,8 +100,10 @@ class Noise:
         self._end_stretch(now, round_trip_seconds)
         return self._score >= self._threshold(pace) and not explained
 
-    def assume(self, share: float, pace: float) -> None:
-        """So many throttles come at any pace; this one met no more than they."""
+    def assume(self, share: float, pace: float = 0.0) -> None:
+        """So many throttles come at any pace; this one met no more than they. 0: that is over, with all that was learned."""
+        if not share:
+            self._evidence = self._while_low = 0.0
         self.assumed = share
         self.proven = max(self.proven, pace)
         self._start_score()

@@ -7,8 +7,7 @@ every probe above the limit costs throttled requests, and every moment below it 
     growth     how fast the belief rises, per second: doubles while nothing objects
     wall       the target at which the API last objected
     dip        a share of the target to send while a cut has not helped yet (0 … 1)
-    noise      throttles that say nothing of the rate, and are not listened to (`control.noise`; many of
-               them: `control.futility`)
+    noise      throttles that say nothing of the rate, few (`control.noise`) or many (`control.futility`)
 
     throttled  one cut for everything that was sent before it: deep if growth was fast, 2 to 5 % in the
                steady state (1 - 0.3 √growth), or to what the bucket was just seen to fill at. If cuts
@@ -42,12 +41,10 @@ STARTING_GROWTH: Final = math.log(2) / DOUBLING_SECONDS
 SLACK_SECONDS: Final = 0.005
 STARTING_SLACK_SECONDS: Final = 0.025
 TICK_SECONDS: Final = 0.1
-RAMP_SECONDS: Final = (
-    1.0  # limits are mostly counted by the second: one is filled slowly, then all is as before
-)
-CUTS_IN_A_ROW_SECONDS: Final = (
-    3.0  # a cut is climbed back from in this time: an objection within it says more
-)
+# Limits are mostly counted by the second: one is filled slowly, then all is as before.
+RAMP_SECONDS: Final = 1.0
+# A cut is climbed back from in this time: an objection within it says more.
+CUTS_IN_A_ROW_SECONDS: Final = 3.0
 CUTS_BELOW_WALL: Final = 3  # a limit that stays is touched above the wall as often as below it
 
 # By simulation, for buckets of 5 to 4,000 requests a second: the least growth and the hold set the price of
@@ -92,6 +89,7 @@ class Pace:
         "_starting",
         "_stragglers",
         "_tick_at",
+        "_tried",
         "_wall",
         "_worked",
         "cut_at",
@@ -124,6 +122,9 @@ class Pace:
         self._patience = PATIENCE  # hints to wait before the next probe
         self._noise = Noise()
         self._futility = Futility()
+        self._tried = (
+            0.0  # the target that is tried again after a trial of a quarter of it; 0: none is under way
+        )
         self._stragglers = Stragglers()
         self._accepted = 0  # delivered, and not told to the noise yet
         self._sent = 0  # since the last tick
@@ -203,10 +204,13 @@ class Pace:
         self.engaged = True
         self._tell_noise(now)
         hinted = retry_after_seconds is not None
-        if not hinted and self._futility.throttled(self.per_second):
-            self._noise.assume(self._futility.share, self._futility.pace)
-            self._dip = 1.0
-            self._void(now)
+        if not hinted:
+            if self._futility.throttled(self.per_second, now):
+                self._noise.assume(self._futility.share, self._futility.pace)
+                self._dip = 1.0
+                self._void(now)
+            if self._tried:
+                return True
         speaks = self._noise.speaks_of_the_rate(self._steady_pace, now, self.round_trip_seconds, dear=hinted)
         if self._noise.is_new:
             self._void(now)
@@ -215,6 +219,21 @@ class Pace:
         elif hinted:
             self._cut_at = now  # the pause makes stragglers of all that is under way
         return self._futility.share > 0.0 and not speaks
+
+    def _try_futility(self, now: float) -> None:
+        """A quarter of the pace shows whether throttles come at any: a limit brings none there."""
+        if self._tried:
+            futile = self._futility.end_trial(now)
+            if futile is None:
+                return
+            self._wall, self._tried = self._tried, 0.0
+            self._noise.assume(self._futility.share)
+            if futile:
+                self.target = min(self._ceiling, self._wall)
+        elif self._futility.is_due(now):
+            self._tried, self.target = self.target, max(LEAST_PER_SECOND, min(self.target, self._seen) / 4)
+            self._cut_at = now  # answers to what was sent faster do not count
+            self._futility.begin_trial()
 
     @property
     def _steady_pace(self) -> float:
@@ -284,9 +303,8 @@ class Pace:
         self._cut(math.inf, 0.0, 0.0)
         if since_ramp > 1.0:
             wall = before * share
-            if (
-                since_ramp < 10.0
-            ):  # all of it near the limit: the bucket hardly overflowed. 0.1 s for its burst
+            # All of it near the limit: the bucket hardly overflowed. 0.1 s for its burst.
+            if since_ramp < 10.0:
                 wall = min(wall, max(self._after_ramp / (since_ramp + 0.1), 0.5 * before))
             self._believe(wall, 0.985)
         elif self._growth < 0.1:
@@ -335,7 +353,7 @@ class Pace:
         if not self._accepted:
             return
         self._futility.others(self._accepted, self.per_second)
-        self._noise.assumed = self._futility.share
+        self._try_futility(now)
         self._noise.others(self._accepted, self._steady_pace, now)
         if self._noise.is_new:
             self._void(now)
@@ -360,7 +378,7 @@ class Pace:
         elif passed < 1.0:  # a longer silence says nothing of the rate
             self._seen += 0.3 * (self._sent / passed - self._seen)
         enough = self._starting or self._sent >= 0.5 * self.per_second * passed - 1
-        if self._held and enough and self._dip >= 1.0:
+        if self._held and enough and self._dip >= 1.0 and not self._tried:
             self.target = min(self._ceiling, self._grown(now, min(passed, 2 * TICK_SECONDS)))
             self.engaged = self.target < self._ceiling or ramping
         self._sent, self._held, self._tick_at = 0, False, now

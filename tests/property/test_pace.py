@@ -93,6 +93,18 @@ class TestThrottlesThatSayNothingOfTheRate:
         assert sum(one.status == 200 for one in log if one.at > 30) >= 30 * 400
 
     @SEEDS
+    def test_and_when_they_end_the_limit_is_found_again(self, seed):
+        api = Bucket(400, 40)
+
+        def noisy_at_first(now, dice):
+            api.noise = 0.25 if now < 20 else 0.0
+            return api.answer(now, dice)
+
+        log = simulate(Gate(256), Script(noisy_at_first), 120, seed=seed)
+        assert used(log, 400, 60, 120) >= 0.9
+        assert throttled(log, 60, 120) <= 0.01
+
+    @SEEDS
     def test_nor_if_they_are_many_under_a_ceiling(self, seed):
         log = simulate(limited(200), Bucket(1e9, 1e9, noise=0.2), 60, seed=seed)
         assert used(log, 200 * 0.8, 30, 60) >= 0.7

@@ -1,9 +1,10 @@
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from permutive_worker.control.futility import MOST_SHARE, Futility
+from permutive_worker.control.futility import BELIEVED_SECONDS, MOST_SHARE, Futility
 
 
 def falling(futility, share_at, *, seed=1, begin=512.0, end=4.0, answers=30):
@@ -13,7 +14,7 @@ def falling(futility, share_at, *, seed=1, begin=512.0, end=4.0, answers=30):
         for _ in range(answers):
             if dice.random() >= share_at(pace):
                 futility.others(1, pace)
-            elif futility.throttled(pace):
+            elif futility.throttled(pace, 0.0):
                 return pace
         pace /= 2
     return None
@@ -41,7 +42,7 @@ def test_those_of_a_window_that_is_used_up_are_not():
     for window in range(20):
         pace = 512.0 / 2 ** (window % 8)
         futility.others(20, pace)
-        assert not any(futility.throttled(pace) for _ in range(30))
+        assert not any(futility.throttled(pace, 0.0) for _ in range(30))
 
 
 def test_what_was_found_ends_with_its_throttles():
@@ -51,11 +52,25 @@ def test_what_was_found_ends_with_its_throttles():
     assert futility.share < 0.001
 
 
+@pytest.mark.parametrize(("share", "futile"), [(0.3, True), (0.0, False)])
+def test_what_was_found_is_tried_again_at_a_lower_pace(share, futile):
+    futility = Futility()
+    falling(futility, lambda _: 0.3)
+    assert not futility.is_due(BELIEVED_SECONDS)
+    assert futility.is_due(BELIEVED_SECONDS + 0.1)
+    futility.begin_trial()
+    falling(futility, lambda _: share, begin=128.0, end=128.0, answers=50)
+    assert futility.end_trial(30.0) is None
+    falling(futility, lambda _: share, begin=128.0, end=128.0, answers=30)
+    assert futility.end_trial(30.0) is futile
+    assert bool(futility.share) is futile
+
+
 @given(st.lists(st.tuples(st.integers(0, 100), st.floats(0.2, 1e6), st.booleans())))
 def test_whatever_comes_it_stays_a_share(steps):
     futility = Futility()
     for others, pace, throttle in steps:
         futility.others(others, pace)
-        found = throttle and futility.throttled(pace)
+        found = throttle and futility.throttled(pace, 0.0)
         assert 0.0 <= futility.share <= MOST_SHARE
         assert not found or futility.pace > 4 * pace
